@@ -1,0 +1,27 @@
+//! Pure rules of Pelton, and the data that everything carries. No clock, no I/O, no threads.
+//!
+//! In reading order:
+//! - [`time`]: the one instant type, durations, RFC 3339.
+//! - [`batch`]: rows with event times, windows and source positions.
+//! - [`fault`]: row errors and the columns of an error output.
+//! - [`window`]: window functions and which windows a row belongs to.
+//! - [`watermark`]: how far event time has come, per partition and per task; what is late.
+//! - [`key`]: canonical key bytes and key groups.
+//! - [`bisect`]: how a failed batch is retried and halved.
+//! - [`catalog`]: what a transform type says of itself, and what is wrong with a config.
+//!
+//! Invariant: every function here gives the same answer for the same arguments.
+
+pub mod batch;
+pub mod bisect;
+pub mod catalog;
+pub mod fault;
+pub mod key;
+pub mod time;
+pub mod watermark;
+pub mod window;
+
+pub use batch::{Batch, Positions, Split};
+pub use fault::RowError;
+pub use time::{Duration, Instant};
+pub use window::{Window, WindowFn};

@@ -1,0 +1,1 @@
+//! Expressions over Arrow: Beam's generic language and SQL scalar expressions.

@@ -1,0 +1,1 @@
+//! Beam YAML to a checked graph and a physical plan.

@@ -1,0 +1,1 @@
+//! Tasks, channels and operators: runs a plan.

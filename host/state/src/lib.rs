@@ -1,0 +1,1 @@
+//! Cells, timers and holds: the only place where operators keep state.

@@ -1,0 +1,1 @@
+//! Write Pelton plugins in Rust: plain functions over typed rows.

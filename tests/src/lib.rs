@@ -1,0 +1,1 @@
+//! Programs, cases and differential tests of the whole system.
