@@ -1,1 +1,13 @@
 //! Cells, timers and holds: the only place where operators keep state.
+//!
+//! In reading order:
+//! - [`cells`]: an operator's cells, each a (key, window) with a slot in typed columns.
+//! - [`timers`]: when cells want to be called, by time and by cell.
+//!
+//! Invariant: an operator's memory of past rows is here and nowhere else, so that sealing a [`Cells`] seals the operator.
+
+pub mod cells;
+pub mod timers;
+
+pub use cells::{CellKey, Cells, ColumnId, Slot};
+pub use timers::{Timers, TimerTag};
