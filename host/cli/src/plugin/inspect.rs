@@ -1,0 +1,107 @@
+//! Prints a component's descriptor: what it is, without running it on any row.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+pub fn print(file: &Path, format: Format) -> Result<()> {
+    let engine = pelton_plugin::Engine::new().context("starting the WebAssembly engine")?;
+    let plugin = engine.load(file)?;
+    let told = json!({
+        "digest": plugin.digest().to_string(),
+        "size_bytes": plugin.size(),
+        "imports": plugin.imports(),
+        "descriptor": plugin.descriptor(),
+    });
+    match format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&told)?),
+        Format::Text => print!("{}", text(&told)),
+    }
+    Ok(())
+}
+
+/// The descriptor as a page of text. Config properties come a line each, as a pipeline's author looks for them.
+fn text(told: &Value) -> String {
+    let descriptor = &told["descriptor"];
+    let mut page = format!(
+        "{} {}\n  digest   {}\n  size     {} bytes\n  imports  {}\n",
+        word(&descriptor["name"]),
+        word(&descriptor["version"]),
+        word(&told["digest"]),
+        told["size_bytes"],
+        words(&told["imports"]),
+    );
+    for transform in descriptor["transforms"].as_array().into_iter().flatten() {
+        page += &format!("\ntransform {} ({})\n", word(&transform["name"]), word(&transform["role"]));
+        if transform["summary"] != "" {
+            page += &format!("  {}\n", word(&transform["summary"]));
+        }
+        page += &columns(&transform["reads"]);
+        let tags = transform["outputs"].as_array().into_iter().flatten().map(|tag| if tag == "" { "(main)" } else { word(tag) });
+        page += &format!("  outputs  {}\n", tags.collect::<Vec<_>>().join(", "));
+        page += &config(&transform["config_schema"]);
+    }
+    page
+}
+
+fn columns(reads: &Value) -> String {
+    let columns = reads.as_array().into_iter().flatten();
+    let named = columns.map(|column| format!("{} ({})", word(&column["name"]), words(&column["formats"])));
+    let named: Vec<_> = named.collect();
+    if named.is_empty() { String::new() } else { format!("  reads    {}\n", named.join(", ")) }
+}
+
+fn config(schema: &Value) -> String {
+    // The schema crosses as text; hosts may show it parsed.
+    let parsed = schema.as_str().and_then(|text| serde_json::from_str(text).ok());
+    let schema: &Value = parsed.as_ref().unwrap_or(schema);
+    let mut lines = String::new();
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let required = schema["required"].as_array().is_some_and(|required| required.iter().any(|one| one == name));
+        let kind = property["type"].as_str().map_or_else(|| words(&property["type"]), str::to_owned);
+        let rest = match (&property["default"], required) {
+            (Value::Null, true) => ", required".to_owned(),
+            (Value::Null, false) => String::new(),
+            (default, _) => format!(", default {default}"),
+        };
+        let about = property["description"].as_str().map(|about| format!("  {about}")).unwrap_or_default();
+        lines += &format!("  config   {name}: {kind}{rest}{about}\n");
+    }
+    lines
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+fn words(value: &Value) -> String {
+    let all: Vec<_> = value.as_array().into_iter().flatten().map(word).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_names_what_a_pipeline_author_needs() {
+        let told = json!({
+            "digest": "sha256:ab", "size_bytes": 3, "imports": ["pelton:plugin/log"],
+            "descriptor": {"name": "p", "version": "1.0.0", "transforms": [{
+                "name": "keep", "summary": "Keeps.", "role": "transform", "reads": [{"name": "line", "formats": ["u"]}], "outputs": ["", "bad"],
+                "config_schema": "{\"properties\":{\"limit\":{\"type\":\"integer\",\"description\":\"How many.\"}},\"required\":[\"limit\"]}",
+            }]},
+        });
+        let page = text(&told);
+        for wanted in ["p 1.0.0", "transform keep (transform)", "reads    line (u)", "(main), bad", "limit: integer, required  How many."] {
+            assert!(page.contains(wanted), "{wanted} is not in:\n{page}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Where the Rust SDK's sources are: in the checkout that this binary was built from, else unpacked from the binary into the cache.
+//!
+//! A user who has only the binary can so write plugins without a registry. The unpacked folder is named by the digest of its files; it
+//! is never changed after it has appeared.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::toolchain;
+
+macro_rules! embedded {
+    ($($path:literal),+ $(,)?) => {
+        [$(($path, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk/rust/", $path)))),+]
+    };
+}
+
+/// Every file of `sdk/rust`; a test compares the list with the folder.
+const FILES: &[(&str, &str)] = &embedded![
+    "Cargo.toml",
+    "macros/Cargo.toml",
+    "macros/src/lib.rs",
+    "src/lib.rs",
+];
+
+/// The folder of the `pelton-sdk` crate.
+pub fn folder() -> Result<PathBuf> {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/rust");
+    match checkout.canonicalize() {
+        Ok(checkout) if checkout.join("Cargo.toml").exists() => Ok(checkout),
+        _ => unpack(&toolchain::cache_folder()?),
+    }
+}
+
+fn unpack(cache: &Path) -> Result<PathBuf> {
+    let mut hash = Sha256::new();
+    for (path, text) in FILES {
+        hash.update(path);
+        hash.update(text);
+    }
+    let digest = hash.finalize().iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let folder = cache.join(format!("sdk-rust-{digest}"));
+    if folder.exists() {
+        return Ok(folder);
+    }
+    let making = cache.join(format!("sdk-rust-{digest}.making-{}", std::process::id()));
+    for (path, text) in FILES {
+        let path = making.join(path);
+        std::fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if std::fs::rename(&making, &folder).is_err() && !folder.exists() {
+        anyhow::bail!("cannot move the SDK's sources to {}", folder.display());
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(folder: &Path, under: &str, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).expect("the SDK's folder").flatten() {
+            let name = format!("{under}{}", entry.file_name().to_string_lossy());
+            match entry.path().is_dir() {
+                true if name == "target" || name == "tests" => {}
+                true => list(&entry.path(), &format!("{name}/"), found),
+                false if name.ends_with(".lock") => {}
+                false => found.push(name),
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_sdk_is_embedded() {
+        let mut found = vec![];
+        list(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/rust"), "", &mut found);
+        found.sort();
+        let mut embedded: Vec<_> = FILES.iter().map(|(path, _)| path.to_string()).collect();
+        embedded.sort();
+        assert_eq!(embedded, found);
+    }
+
+    #[test]
+    fn unpacking_twice_gives_one_folder() {
+        let cache = tempfile::tempdir().expect("a temporary folder");
+        let first = unpack(cache.path()).expect("unpacks");
+        assert!(first.join("macros/src/lib.rs").exists());
+        assert_eq!(unpack(cache.path()).expect("finds it again"), first);
+    }
+}
