@@ -1,0 +1,255 @@
+//! The checked graph: what the rest of Pelton knows of a pipeline file.
+//!
+//! Everything that is YAML has been resolved here: composites and chains are gone, references are node numbers, implicit
+//! flattens and inserted windowing are nodes of their own, and every node knows the windowing of what it gives out.
+//!
+//! Invariants: `nodes` is sorted so that inputs come before their readers, `nodes[i].id == i`; an input names an output that
+//! its node has; an error output that `error_handling` names is read by somebody; names are unique.
+
+use std::path::PathBuf;
+
+use pelton_core::time::Duration;
+use pelton_core::window::WindowFn;
+use serde_json::Value;
+
+use crate::diagnostic::Diagnostic;
+use crate::options::Options;
+
+/// A pipeline that has passed every check that needs no data.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// `options.pelton.name`, else the stem of the file.
+    pub name: String,
+    /// `options.pelton`.
+    pub options: Options,
+    /// The plugins that are used, in the order of the file.
+    pub providers: Vec<Provider>,
+    /// Inputs before their readers.
+    pub nodes: Vec<Node>,
+    /// What is odd but does not stop the pipeline.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A position in the pipeline file, counted from 1, in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Line.
+    pub line: usize,
+    /// Column.
+    pub column: usize,
+}
+
+/// One transform.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its index in [`Graph::nodes`].
+    pub id: usize,
+    /// Full path, such as `Outer/Inner`; unique.
+    pub name: String,
+    /// Where it stands in the file; for an inserted node, what made it necessary.
+    pub place: Place,
+    /// What it does.
+    pub transform: Transform,
+    /// What it reads; empty for sources only.
+    pub inputs: Vec<Input>,
+    /// Named outputs besides the main one (`""`), without [`Node::error_output`] and [`LATE`].
+    pub outputs: Vec<String>,
+    /// The output for refused rows, if `error_handling` names one.
+    pub error_output: Option<String>,
+    /// The windowing of the main output; `None` for a sink, which has none.
+    pub windowing: Option<WindowFn>,
+    /// How long after its end a window of that windowing still takes rows.
+    pub allowed_lateness: Duration,
+}
+
+/// The output of a grouping transform that holds the rows that came too late.
+pub const LATE: &str = "late";
+
+/// An edge, seen from its reader.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Input {
+    /// The writer's index.
+    pub node: usize,
+    /// The writer's output; `""` is the main one.
+    pub output: String,
+}
+
+/// What a node does.
+#[derive(Clone, Debug)]
+pub enum Transform {
+    /// Rows from outside.
+    Source { kind: String, config: Value },
+    /// Rows to the outside.
+    Sink { kind: String, config: Value },
+    /// A transform of a plugin; `provider` is an index of [`Graph::providers`].
+    Plugin { provider: usize, transform: String, config: Value },
+    /// Sets the event time of each row.
+    AssignTimestamps { timestamp: Expression, unit: TimeUnit, time_zone: Option<String> },
+    /// Assigns rows to windows.
+    WindowInto { window: WindowFn, allowed_lateness: Duration },
+    /// Adds columns (new name, what) from the metadata of a row.
+    ExtractWindowingInfo { fields: Vec<(String, WindowingInfo)> },
+    /// New columns from old.
+    MapToFields { fields: Vec<(String, Expression)>, append: bool, drop: Vec<String> },
+    /// Keeps rows.
+    Filter { keep: Expression },
+    /// Sends each row to the output of that name. `unknown_output` is one more output; without it other rows are refused.
+    Partition { by: Expression, outputs: Vec<String>, unknown_output: Option<String> },
+    /// Aggregates per key and window; an empty `group_by` is one group.
+    Combine { group_by: Vec<(String, Expression)>, combine: Vec<Aggregate> },
+    /// All rows of all inputs.
+    Flatten,
+    /// Logs each row and passes it on.
+    LogForTesting { level: LogLevel, prefix: Option<String> },
+    /// Turns error rows back into the rows that were refused.
+    StripErrorMetadata,
+}
+
+impl Transform {
+    /// The `type:` in the file.
+    pub fn kind(&self) -> &str {
+        match self {
+            Transform::Source { kind, .. } | Transform::Sink { kind, .. } => kind,
+            Transform::Plugin { transform, .. } => transform,
+            Transform::AssignTimestamps { .. } => "AssignTimestamps",
+            Transform::WindowInto { .. } => "WindowInto",
+            Transform::ExtractWindowingInfo { .. } => "ExtractWindowingInfo",
+            Transform::MapToFields { .. } => "MapToFields",
+            Transform::Filter { .. } => "Filter",
+            Transform::Partition { .. } => "Partition",
+            Transform::Combine { .. } => "Combine",
+            Transform::Flatten => "Flatten",
+            Transform::LogForTesting { .. } => "LogForTesting",
+            Transform::StripErrorMetadata => "StripErrorMetadata",
+        }
+    }
+}
+
+/// One column of a Combine.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// Name of the column.
+    pub name: String,
+    /// How values become one.
+    pub function: AggregateFunction,
+    /// What is aggregated; only `count` can do without.
+    pub value: Option<Expression>,
+}
+
+/// Aggregates that are available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    Count,
+    Sum,
+    Min,
+    Max,
+    Mean,
+}
+
+/// The unit of a bare number that is an instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// `s`, as in Beam.
+    #[default]
+    Seconds,
+    /// `ms`
+    Milliseconds,
+    /// `us`
+    Microseconds,
+    /// `ns`
+    Nanoseconds,
+}
+
+/// Metadata of a row that can be a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowingInfo {
+    /// Event time.
+    Timestamp,
+    /// First instant of the window.
+    WindowStart,
+    /// First instant after the window.
+    WindowEnd,
+    /// The window as Beam writes it.
+    WindowString,
+    /// The kind of window.
+    WindowType,
+    /// Which firing of the window this is.
+    PaneInfo,
+    /// When the row passes here; ours.
+    ProcessingTimestamp,
+}
+
+/// How loud LogForTesting is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    #[default]
+    Info,
+    Debug,
+}
+
+/// An expression as written; `host/expr` compiles it once the input's columns are known.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    /// How to read the text.
+    pub language: Language,
+    /// As written. Numbers and booleans in YAML stand here in their YAML form.
+    pub text: String,
+    /// Where it stands.
+    pub place: Place,
+    /// `output_type`, if given.
+    pub output_type: Option<String>,
+}
+
+/// What an expression is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    /// Beam's: a field, a literal, or one comparison of two.
+    #[default]
+    Generic,
+    /// SQL scalar expressions.
+    Sql,
+}
+
+/// A plugin and the names under which its transforms are used.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// As written: a crate's folder, a `.wasm` file or an `oci://` reference.
+    pub plugin: String,
+    /// The same, resolved against the folder of the pipeline file.
+    pub path: PathBuf,
+    /// (name in the file, name in the plugin)
+    pub transforms: Vec<(String, String)>,
+    /// `limits` of the provider's config, `Null` without.
+    pub limits: Value,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// What lint needs to know of plugins; the real one asks `describe`.
+pub trait PluginInfo {
+    /// The transforms of a provider's plugin. An error is a sentence for the user.
+    fn transforms(&self, provider: &Provider) -> Result<Vec<PluginTransform>, String>;
+}
+
+/// One transform that a plugin offers.
+#[derive(Clone, Debug, Default)]
+pub struct PluginTransform {
+    /// Its name in the plugin.
+    pub name: String,
+    /// Named outputs besides the main one.
+    pub outputs: Vec<String>,
+    /// JSON schema of its config; `Null` checks nothing.
+    pub config_schema: Value,
+}
+
+/// Knows no plugin, so that nothing of theirs is checked: any name and any output is taken to exist.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UncheckedPlugins;
+
+impl PluginInfo for UncheckedPlugins {
+    fn transforms(&self, provider: &Provider) -> Result<Vec<PluginTransform>, String> {
+        let named = |name: &String| PluginTransform { name: name.clone(), ..PluginTransform::default() };
+        Ok(provider.transforms.iter().map(|(_, name)| named(name)).collect())
+    }
+}

@@ -1,0 +1,75 @@
+//! The physical plan: which nodes run together in one task, and where rows change tasks.
+//!
+//! A source, a grouping and a sink each head a stage. Every other node is fused into the stages of its inputs: a node that
+//! reads two stages runs in both, which is right because only heads keep state. An edge to a head is an exchange.
+//!
+//! Invariants: a head stands in one stage; the nodes of a stage are sorted so that inputs come first; an edge inside a
+//! stage joins nodes of that stage.
+
+use crate::graph::{Graph, Transform};
+use std::collections::BTreeSet;
+
+/// The stages of a graph.
+#[derive(Clone, Debug)]
+pub struct Physical {
+    /// In the order of their heads.
+    pub stages: Vec<Stage>,
+}
+
+/// Nodes that run in the same tasks.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// The node that rows enter by.
+    pub head: usize,
+    /// What kind of head it is, which says how tasks divide the work.
+    pub kind: StageKind,
+    /// All nodes, the head first, inputs before readers.
+    pub nodes: Vec<usize>,
+}
+
+/// How a stage is divided among tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageKind {
+    /// By splits of the source.
+    Source,
+    /// By key-group range.
+    Keyed,
+    /// By shard of the sink.
+    Sink,
+}
+
+impl Physical {
+    /// Divides a graph into stages.
+    pub fn of(graph: &Graph) -> Physical {
+        let mut stages: Vec<Stage> = Vec::new();
+        let mut member: Vec<BTreeSet<usize>> = Vec::with_capacity(graph.nodes.len());
+        for node in &graph.nodes {
+            let kind = match node.transform {
+                Transform::Source { .. } => Some(StageKind::Source),
+                Transform::Combine { .. } => Some(StageKind::Keyed),
+                Transform::Sink { .. } => Some(StageKind::Sink),
+                _ => None,
+            };
+            let of = match kind {
+                Some(kind) => {
+                    stages.push(Stage { head: node.id, kind, nodes: vec![node.id] });
+                    BTreeSet::from([stages.len() - 1])
+                }
+                None => {
+                    let of: BTreeSet<usize> = node.inputs.iter().flat_map(|input| member[input.node].iter().copied()).collect();
+                    for stage in &of {
+                        stages[*stage].nodes.push(node.id);
+                    }
+                    of
+                }
+            };
+            member.push(of);
+        }
+        Physical { stages }
+    }
+
+    /// The stage that a node heads.
+    pub fn headed_by(&self, node: usize) -> Option<usize> {
+        self.stages.iter().position(|stage| stage.head == node)
+    }
+}
