@@ -1,0 +1,290 @@
+//! What the Kafka client tells us beside records: logs, errors, statistics; and the questions asked when a connector opens.
+//!
+//! librdkafka reconnects for ever and reports every attempt. Here that becomes: one warning when the brokers are lost, one
+//! line when they are back, and at the opening an error within [`OPEN_TIMEOUT`] that carries the reason of the last attempt.
+
+use crate::ConnectError;
+use pelton_core::catalog::nearest;
+use rdkafka::client::Client;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+use rdkafka::{ClientContext, Statistics};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// A connector that does not reach its broker says so within this time: longer than a broker's restart of a listener, short
+/// enough that nobody takes the program for hung.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// One question to a broker; a few fit into [`OPEN_TIMEOUT`], and between two the client's errors are read.
+pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Locks what a panic of another thread cannot leave half-written.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What one client has reported. Shared between librdkafka's callbacks and the connector.
+#[derive(Debug)]
+pub struct Events {
+    transform: String,
+    servers: String,
+    topic: String,
+    connection_failure: Mutex<Option<String>>,
+    refused: Mutex<Option<String>>,
+    is_down: AtomicBool,
+    ends: Mutex<HashMap<i32, i64>>,
+    /// Records handed to the client and neither delivered nor failed.
+    pub in_flight: AtomicU64,
+    delivery_failure: Mutex<Option<String>>,
+    /// Wakes whoever waits for a delivery.
+    pub delivered: tokio::sync::Notify,
+}
+
+impl Events {
+    /// For the client of one connector.
+    pub fn new(transform: &str, servers: &str, topic: &str) -> Arc<Events> {
+        Arc::new(Events {
+            transform: transform.into(),
+            servers: servers.into(),
+            topic: topic.into(),
+            connection_failure: Mutex::default(),
+            refused: Mutex::default(),
+            is_down: AtomicBool::new(false),
+            ends: Mutex::default(),
+            in_flight: AtomicU64::new(0),
+            delivery_failure: Mutex::default(),
+            delivered: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// The last offset to be read from a partition plus one, as the broker last told.
+    pub fn end_of(&self, partition: i32) -> Option<i64> {
+        lock(&self.ends).get(&partition).copied()
+    }
+
+    /// The broker refused us for good: authentication, authorisation or a fatal error of the client.
+    pub fn refusal(&self) -> Option<String> {
+        lock(&self.refused).clone()
+    }
+
+    /// The first record that could not be delivered.
+    pub fn delivery_failure(&self) -> Option<String> {
+        lock(&self.delivery_failure).clone()
+    }
+
+    /// A broker has answered: ends the state in which the loss of brokers was reported.
+    pub fn answered(&self) {
+        if self.is_down.load(Ordering::Relaxed) && self.is_down.swap(false, Ordering::Relaxed) {
+            *lock(&self.connection_failure) = None;
+            tracing::info!(transform = self.transform, bootstrap_servers = self.servers, "the Kafka brokers are reachable again");
+        }
+    }
+
+    fn connection_failed(&self, reason: &str) {
+        *lock(&self.connection_failure) = Some(reason.to_string());
+    }
+
+    fn lost(&self, reason: &str) {
+        if !self.is_down.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                transform = self.transform,
+                bootstrap_servers = self.servers,
+                topic = self.topic,
+                reason,
+                "no Kafka broker is reachable; nothing is lost, the client keeps trying"
+            );
+        }
+    }
+
+    /// The error for a broker that does not answer.
+    pub fn unreachable(&self) -> ConnectError {
+        let reason = lock(&self.connection_failure).clone().unwrap_or_else(|| "no answer".into());
+        ConnectError::external(format!(
+            "no Kafka broker at {} answered within {} s: {reason}; check `bootstrap_servers`, the security settings, and that the broker runs",
+            self.servers,
+            OPEN_TIMEOUT.as_secs()
+        ))
+    }
+
+    /// The error for a broker that refuses us.
+    pub fn refused_error(&self, reason: &str) -> ConnectError {
+        ConnectError::external(format!("the Kafka broker at {} refused the connection: {reason}; check `security.protocol`, `sasl.*` and `ssl.*`", self.servers))
+    }
+}
+
+/// Errors after which trying again changes nothing.
+pub fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    matches!(
+        code,
+        Authentication | SaslAuthenticationFailed | UnsupportedSASLMechanism | IllegalSASLState | SSL | Fatal | ClusterAuthorizationFailed | TopicAuthorizationFailed | TransactionalIdAuthorizationFailed
+    )
+}
+
+/// Hands the client's callbacks to [`Events`].
+#[derive(Clone, Debug)]
+pub struct Context(pub Arc<Events>);
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // "FAIL" is a connection that could not be made or broke; the state of all brokers is reported through `error`.
+        if facility == "FAIL" {
+            self.0.connection_failed(without_client_name(message));
+            tracing::debug!(transform = self.0.transform, message, "a Kafka connection failed");
+        } else if (level as i32) <= (RDKafkaLogLevel::Warning as i32) {
+            tracing::warn!(transform = self.0.transform, facility, message, "message of the Kafka client");
+        } else {
+            tracing::debug!(transform = self.0.transform, facility, message, "message of the Kafka client");
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.0.topic) else { return };
+        let mut ends = lock(&self.0.ends);
+        for (partition, known) in &topic.partitions {
+            let end = if known.ls_offset >= 0 { known.ls_offset } else { known.hi_offset };
+            if *partition >= 0 && end >= 0 {
+                ends.insert(*partition, end);
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.0.lost(lock(&self.0.connection_failure).clone().unwrap_or_default().as_str()),
+            Some(code) if is_refusal(code) => {
+                *lock(&self.0.refused) = Some(without_client_name(reason).to_string());
+                self.0.delivered.notify_waiters();
+            }
+            _ => {
+                self.0.connection_failed(without_client_name(reason));
+                tracing::debug!(transform = self.0.transform, reason, "the Kafka client reports an error");
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        use rdkafka::Message;
+        match result {
+            Ok(_) => self.0.answered(),
+            Err((error, message)) => {
+                let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), describe);
+                let help = delivery_help(error.rdkafka_error_code());
+                lock(&self.0.delivery_failure).get_or_insert_with(|| {
+                    format!("a record for topic {} partition {} was not delivered: {reason}{help}", message.topic(), message.partition())
+                });
+            }
+        }
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.0.delivered.notify_one();
+    }
+}
+
+fn delivery_help(code: Option<RDKafkaErrorCode>) -> &'static str {
+    match code {
+        Some(RDKafkaErrorCode::MessageTimedOut) => "; the broker took no record within `message.timeout.ms` (a key of `producer_config_updates`)",
+        Some(RDKafkaErrorCode::InvalidTimestamp) => "; the event time is outside what the topic's `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` allow",
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => "; the topic's `max.message.bytes` was lowered since the start",
+        _ => "",
+    }
+}
+
+/// An error code in words.
+pub fn describe(code: RDKafkaErrorCode) -> String {
+    let text = code.to_string();
+    // rdkafka prints `Name (Broker: explanation)`.
+    match text.split_once('(') {
+        Some((_, rest)) => rest.trim_end_matches(')').to_string(),
+        None => text,
+    }
+}
+
+/// librdkafka begins its lines with `[thrd:NAME]: `.
+fn without_client_name(message: &str) -> &str {
+    message.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(message, |(_, text)| text)
+}
+
+/// Number of partitions of a topic. `serve` reads the client's queue, so that its errors are known.
+/// Errors: the topic is missing (naming similar ones), the broker refuses us, or no broker answers within [`OPEN_TIMEOUT`].
+pub fn count_partitions(client: &Client<Context>, topic: &str, serve: &mut dyn FnMut()) -> Result<i32, ConnectError> {
+    let events = client.context().0.clone();
+    let deadline = deadline(OPEN_TIMEOUT);
+    loop {
+        let answer = client.fetch_metadata(Some(topic), QUESTION_TIMEOUT);
+        serve();
+        match answer {
+            Ok(metadata) => {
+                let found = metadata.topics().iter().find(|known| known.name() == topic);
+                match found.map(|known| (known.error().map(RDKafkaErrorCode::from), known.partitions().len())) {
+                    Some((None, partitions)) if partitions > 0 => return Ok(i32::try_from(partitions).unwrap_or(i32::MAX)),
+                    Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic), _)) | None => {
+                        return Err(missing_topic(client, topic));
+                    }
+                    Some((Some(RDKafkaErrorCode::TopicAuthorizationFailed), _)) => {
+                        return Err(ConnectError::external(format!("the broker does not let this user see topic `{topic}`; grant it `Describe` and `Read` or `Write`")));
+                    }
+                    // The topic is being made, or has no leader yet.
+                    Some(_) => {}
+                }
+            }
+            Err(KafkaError::MetadataFetch(code)) if !is_refusal(code) => {}
+            Err(error) => return Err(events.refused_error(&error.to_string())),
+        }
+        if let Some(reason) = events.refusal() {
+            return Err(events.refused_error(&reason));
+        }
+        if passed(deadline) {
+            return Err(events.unreachable());
+        }
+    }
+}
+
+fn missing_topic(client: &Client<Context>, topic: &str) -> ConnectError {
+    let similar = client.fetch_metadata(None, QUESTION_TIMEOUT).ok().and_then(|metadata| {
+        let names: Vec<&str> = metadata.topics().iter().map(|known| known.name()).filter(|name| !name.starts_with("__")).collect();
+        nearest(topic, names).map(|name| format!("did you mean `{name}`? "))
+    });
+    ConnectError::user(format!(
+        "topic `{topic}` does not exist on {}; {}Pelton creates no topics: create it first, or correct `topic`",
+        client.context().0.servers,
+        similar.unwrap_or_default()
+    ))
+}
+
+/// First and last-plus-one offset of a partition.
+pub fn offsets(client: &Client<Context>, topic: &str, partition: i32) -> Result<(i64, i64), ConnectError> {
+    let deadline = deadline(OPEN_TIMEOUT);
+    loop {
+        match client.fetch_watermarks(topic, partition, QUESTION_TIMEOUT) {
+            Ok(offsets) => return Ok(offsets),
+            Err(error) if passed(deadline) || error.rdkafka_error_code().is_some_and(is_refusal) => {
+                return Err(ConnectError::external(format!("the broker does not tell the offsets of topic {topic} partition {partition}: {error}")));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+
+/// A moment of the machine's monotonic clock; the connector owns its time-outs.
+#[allow(clippy::disallowed_methods)]
+pub fn deadline(after: Duration) -> std::time::Instant {
+    std::time::Instant::now() + after
+}
+
+/// Whether the moment has come.
+#[allow(clippy::disallowed_methods)]
+pub fn passed(deadline: std::time::Instant) -> bool {
+    std::time::Instant::now() >= deadline
+}

@@ -1,0 +1,76 @@
+//! The list of connectors, and opening one by its type name.
+
+use crate::error::ConnectError;
+use crate::secret::resolve_secrets;
+use crate::sink::{Sink, SinkContext};
+use crate::source::{Source, SourceContext};
+use pelton_core::catalog::ConnectorSpec;
+use serde_json::Value;
+use std::future::Future;
+use std::pin::Pin;
+
+/// Shards that a sink may have: each is a task and an open file.
+pub const MAX_SHARDS: usize = 1_024;
+
+type Opening<T> = Pin<Box<dyn Future<Output = Result<Box<T>, ConnectError>> + Send>>;
+
+/// One connector: what it says of itself and how it opens.
+struct Connector {
+    spec: &'static ConnectorSpec,
+    open: Open,
+}
+
+#[allow(dead_code)]
+enum Open {
+    Source(fn(Value, SourceContext) -> Opening<dyn Source>),
+    Sink(fn(Value, SinkContext) -> Opening<dyn Sink>),
+}
+
+#[rustfmt::skip]
+static CONNECTORS: &[Connector] = &[
+];
+
+/// What every connector says of itself.
+pub fn catalog() -> Vec<&'static ConnectorSpec> {
+    CONNECTORS.iter().map(|connector| connector.spec).collect()
+}
+
+/// Opens a source: finds its files or partitions and its schema. References to secrets are resolved here and nowhere else.
+pub async fn open_source(kind: &str, config: &Value, ctx: SourceContext) -> Result<Box<dyn Source>, ConnectError> {
+    match find(kind).map(|connector| &connector.open) {
+        Some(Open::Source(open)) => open(checked(kind, config)?, ctx).await,
+        _ => Err(ConnectError::internal(format!("`{kind}` is no source"))),
+    }
+}
+
+/// Opens one shard of a sink.
+pub async fn open_sink(kind: &str, config: &Value, ctx: SinkContext) -> Result<Box<dyn Sink>, ConnectError> {
+    match find(kind).map(|connector| &connector.open) {
+        Some(Open::Sink(open)) => open(checked(kind, config)?, ctx).await,
+        _ => Err(ConnectError::internal(format!("`{kind}` is no sink"))),
+    }
+}
+
+/// Shards that the config asks for: `num_shards`, or one.
+pub fn sink_shards(_kind: &str, config: &Value) -> usize {
+    match config.get("num_shards").and_then(Value::as_u64) {
+        Some(shards) => (shards as usize).clamp(1, MAX_SHARDS),
+        None => 1,
+    }
+}
+
+fn find(kind: &str) -> Option<&'static Connector> {
+    CONNECTORS.iter().find(|connector| connector.spec.name == kind)
+}
+
+/// The config with its secrets, if it has no fault: so that no opener meets a value of a wrong type.
+fn checked(kind: &str, config: &Value) -> Result<Value, ConnectError> {
+    let spec = find(kind).ok_or_else(|| ConnectError::internal(format!("no connector `{kind}`")))?.spec;
+    match (spec.check)(config).into_iter().next() {
+        None => resolve_secrets(config),
+        Some(fault) => {
+            let place = if fault.path.is_empty() { String::new() } else { format!(" at `{}`", fault.path.join(".")) };
+            Err(ConnectError::user(format!("config of {kind}{place}: {}", fault.message), fault.help.unwrap_or_else(|| "see `pelton lint`".into())))
+        }
+    }
+}
