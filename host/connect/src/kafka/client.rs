@@ -13,7 +13,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use rdkafka::{ClientContext, Statistics};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use std::time::Duration;
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// One question to a broker; a few fit into [`OPEN_TIMEOUT`], and between two the client's errors are read.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two questions for a topic that has no leader yet.
+const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Locks what a panic of another thread cannot leave half-written.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -38,6 +40,8 @@ pub struct Events {
     refused: Mutex<Option<String>>,
     is_down: AtomicBool,
     ends: Mutex<HashMap<i32, i64>>,
+    /// Offset of the last report that a partition's end was reached; read by the thread that is handed the report.
+    end_reached_at: AtomicI64,
     /// Records handed to the client and neither delivered nor failed.
     pub in_flight: AtomicU64,
     delivery_failure: Mutex<Option<String>>,
@@ -56,6 +60,7 @@ impl Events {
             refused: Mutex::default(),
             is_down: AtomicBool::new(false),
             ends: Mutex::default(),
+            end_reached_at: AtomicI64::new(-1),
             in_flight: AtomicU64::new(0),
             delivery_failure: Mutex::default(),
             delivered: tokio::sync::Notify::new(),
@@ -65,6 +70,11 @@ impl Events {
     /// The last offset to be read from a partition plus one, as the broker last told.
     pub fn end_of(&self, partition: i32) -> Option<i64> {
         lock(&self.ends).get(&partition).copied()
+    }
+
+    /// Offset that the report of a partition's end named. Valid until the client is polled again.
+    pub fn end_reached_at(&self) -> i64 {
+        self.end_reached_at.load(Ordering::Relaxed)
     }
 
     /// The broker refused us for good: authentication, authorisation or a fatal error of the client.
@@ -105,7 +115,7 @@ impl Events {
     pub fn unreachable(&self) -> ConnectError {
         let reason = lock(&self.connection_failure).clone().unwrap_or_else(|| "no answer".into());
         ConnectError::external(format!(
-            "no Kafka broker at {} answered within {} s: {reason}; check `bootstrap_servers`, the security settings, and that the broker runs",
+            "no Kafka broker at {} answered within {} s ({reason}): check `bootstrap_servers`, the security settings, and that the broker runs",
             self.servers,
             OPEN_TIMEOUT.as_secs()
         ))
@@ -156,6 +166,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => self.0.end_reached_at.store(end_offset(reason).unwrap_or(i64::MAX), Ordering::Relaxed),
             Some(RDKafkaErrorCode::AllBrokersDown) => self.0.lost(lock(&self.0.connection_failure).clone().unwrap_or_default().as_str()),
             Some(code) if is_refusal(code) => {
                 *lock(&self.0.refused) = Some(without_client_name(reason).to_string());
@@ -167,6 +178,12 @@ impl ClientContext for Context {
             }
         }
     }
+}
+
+/// The offset in "… reached end of partition at offset N (HighwaterMark N)": the binding hands over the partition only.
+fn end_offset(reason: &str) -> Option<i64> {
+    let (_, rest) = reason.split_once("at offset ")?;
+    rest.split(' ').next()?.parse().ok()
 }
 
 impl ConsumerContext for Context {}
@@ -235,7 +252,7 @@ pub fn count_partitions(client: &Client<Context>, topic: &str, serve: &mut dyn F
                         return Err(ConnectError::external(format!("the broker does not let this user see topic `{topic}`; grant it `Describe` and `Read` or `Write`")));
                     }
                     // The topic is being made, or has no leader yet.
-                    Some(_) => {}
+                    Some(_) => std::thread::sleep(LEADER_PAUSE),
                 }
             }
             Err(KafkaError::MetadataFetch(code)) if !is_refusal(code) => {}
@@ -255,11 +272,10 @@ fn missing_topic(client: &Client<Context>, topic: &str) -> ConnectError {
         let names: Vec<&str> = metadata.topics().iter().map(|known| known.name()).filter(|name| !name.starts_with("__")).collect();
         nearest(topic, names).map(|name| format!("did you mean `{name}`? "))
     });
-    ConnectError::user(format!(
-        "topic `{topic}` does not exist on {}; {}Pelton creates no topics: create it first, or correct `topic`",
-        client.context().0.servers,
-        similar.unwrap_or_default()
-    ))
+    ConnectError::user(
+        format!("topic `{topic}` does not exist on {}", client.context().0.servers),
+        format!("{}Pelton creates no topics: create it first, or correct `topic`", similar.unwrap_or_default()),
+    )
 }
 
 /// First and last-plus-one offset of a partition.
@@ -287,4 +303,17 @@ pub fn deadline(after: Duration) -> std::time::Instant {
 #[allow(clippy::disallowed_methods)]
 pub fn passed(deadline: std::time::Instant) -> bool {
     std::time::Instant::now() >= deadline
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_the_client_are_read() {
+        assert_eq!(end_offset("Fetch from broker 1 reached end of partition at offset 17 (HighwaterMark 19)"), Some(17));
+        assert_eq!(end_offset("something else"), None);
+        assert_eq!(without_client_name("[thrd:127.0.0.1:1/bootstrap]: 127.0.0.1:1/bootstrap: Connect failed"), "127.0.0.1:1/bootstrap: Connect failed");
+        assert_eq!(describe(RDKafkaErrorCode::MessageTimedOut), "Local: Message timed out");
+    }
 }

@@ -1,0 +1,48 @@
+//! `ReadFromKafka` and `WriteToKafka`, on librdkafka.
+//!
+//! In reading order:
+//! - [`configs`]: keys of both connectors and their faults; [`settings`]: what is passed through to the client, what is not.
+//! - [`client`]: reports of the client, and the questions asked at the opening.
+//! - [`source`] → [`poll`] (a thread collects records) → [`block`] (records of a partition) → [`decode`] (columns).
+//! - [`sink`] → [`encode`] (a row becomes key, value and headers).
+//!
+//! Guarantees: committed records only; every record of a partition from the first position on becomes a row or a row error;
+//! no offsets are committed to a group, and the group is never joined. Written records are acknowledged by all in-sync
+//! replicas, without duplicates from retries, in order a partition; a run that ends well has delivered all of them.
+//!
+//! Invariant: workers never block: whatever librdkafka blocks on happens on a thread of ours or of the I/O runtime.
+
+mod block;
+mod client;
+pub mod configs;
+mod decode;
+mod encode;
+mod poll;
+pub mod settings;
+mod sink;
+mod source;
+
+pub use sink::open as open_sink;
+pub use source::open as open_source;
+
+use pelton_core::catalog::{ConnectorSpec, Role};
+
+/// `ReadFromKafka`.
+pub static READ_FROM_KAFKA: ConnectorSpec = ConnectorSpec {
+    name: "ReadFromKafka",
+    role: Role::Source,
+    doc: "Reads the records of a Kafka topic; the record's timestamp is the event time.",
+    keys: configs::READ_KEYS,
+    has_errors: true,
+    check: configs::check_read,
+};
+
+/// `WriteToKafka`.
+pub static WRITE_TO_KAFKA: ConnectorSpec = ConnectorSpec {
+    name: "WriteToKafka",
+    role: Role::Sink,
+    doc: "Writes each row as a record of a Kafka topic, with the event time as its timestamp; at least once.",
+    keys: configs::WRITE_KEYS,
+    has_errors: true,
+    check: configs::check_write,
+};
