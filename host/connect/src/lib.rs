@@ -13,8 +13,11 @@
 //! bytes are decoded and encoded on the caller's side.
 
 pub mod error;
+pub mod format;
+pub mod kafka;
 pub mod registry;
 pub mod secret;
+pub mod settings;
 pub mod sink;
 pub mod source;
 
