@@ -6,7 +6,7 @@
 //! - [`fault`]: row errors and the columns of an error output.
 //! - [`window`]: window functions and which windows a row belongs to.
 //! - [`watermark`]: how far event time has come, per partition and per task; what is late.
-//! - [`key`]: canonical key bytes and key groups.
+//! - [`key`], [`key_decode`]: canonical key bytes, key groups, and key columns back from the bytes.
 //! - [`bisect`]: how a failed batch is retried and halved.
 //! - [`catalog`]: what a transform type says of itself, and what is wrong with a config.
 //!
@@ -17,6 +17,7 @@ pub mod bisect;
 pub mod catalog;
 pub mod fault;
 pub mod key;
+pub mod key_decode;
 pub mod time;
 pub mod watermark;
 pub mod window;

@@ -44,6 +44,8 @@ pub trait CellValue: Clone + Default + Send + 'static {
 pub enum Column {
     /// Signed numbers and their initial value.
     I64(Vec<i64>, i64),
+    /// Decimals, unscaled, and their initial value.
+    I128(Vec<i128>, i128),
     /// Floating-point numbers and their initial value.
     F64(Vec<f64>, f64),
     /// Anything else, encoded by its operator; starts empty.
@@ -72,6 +74,7 @@ macro_rules! cell_value {
     };
 }
 cell_value!(i64, I64);
+cell_value!(i128, I128);
 cell_value!(f64, F64);
 cell_value!(Vec<u8>, Bytes);
 
@@ -132,6 +135,7 @@ impl Cells {
                 for column in &mut self.columns {
                     match column {
                         Column::I64(values, initial) => values.push(*initial),
+                        Column::I128(values, initial) => values.push(*initial),
                         Column::F64(values, initial) => values.push(*initial),
                         Column::Bytes(values, initial) => values.push(initial.clone()),
                     }
@@ -183,6 +187,7 @@ impl Cells {
         for column in &mut self.columns {
             match column {
                 Column::I64(values, initial) => values[slot as usize] = *initial,
+                Column::I128(values, initial) => values[slot as usize] = *initial,
                 Column::F64(values, initial) => values[slot as usize] = *initial,
                 Column::Bytes(values, initial) => values[slot as usize].clone_from(initial),
             }
@@ -218,6 +223,7 @@ impl Cells {
     pub fn bytes(&self) -> usize {
         let columns: usize = self.columns.iter().map(|column| match column {
             Column::I64(values, _) => values.len() * 8,
+            Column::I128(values, _) => values.len() * 16,
             Column::F64(values, _) => values.len() * 8,
             Column::Bytes(values, _) => values.iter().map(|value| 24 + value.capacity()).sum(),
         }).sum();
