@@ -20,7 +20,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::answer::Outputs;
-use crate::read::{Flat, Null, Read};
+use crate::read::{Flat, Null, Read, read_field};
 use crate::row::ReadRow;
 use crate::transform::event_time;
 use crate::values::EventTime;
@@ -45,14 +45,14 @@ impl<'a, I: ReadRow<'a>> ColumnsOf<'a, I> {
     }
 
     /// A view of one column, of a field's type. Panics when the row type has no such field or it is of another type.
-    pub fn column<T: Read<'a>>(&self, name: &str) -> Column<'a, T> {
+    pub fn column<T: Read<'a>>(&self, name: &'static str) -> Column<'a, T> {
         let wants = I::wants();
         assert!(wants.iter().any(|want| want.name == name), "the row type has no field `{name}`");
         let (place, number) = self.flat.numbered(name);
         if let Err(mismatch) = T::check(self.flat.fields, number) {
             panic!("{}", mismatch.below(name));
         }
-        Column { reader: T::reader(self.flat, place) }
+        Column { reader: T::reader(self.flat, place), name }
     }
 
     /// All cells of a row.
@@ -74,22 +74,20 @@ impl<'a, I: ReadRow<'a>> ColumnsOf<'a, I> {
 /// A view of one column.
 pub struct Column<'a, T: Read<'a>> {
     reader: T::Reader,
+    name: &'static str,
 }
 
 impl<'a, T: Read<'a>> Column<'a, T> {
     /// The cell of a row; an error when it is null and `T` is no `Option`.
     #[inline(always)]
     pub fn get(&self, row: usize) -> Result<T, Null> {
-        T::read(&self.reader, row)
+        read_field(&self.reader, row, self.name)
     }
 }
 
 impl fmt::Display for Null {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_str() {
-            "" => out.write_str("a cell is null, and the transform does not take nulls in it"),
-            name => write!(out, "column `{name}` is null, and the transform does not take nulls in it"),
-        }
+        write!(out, "column `{}` is null, and the transform does not take nulls in it", self.0)
     }
 }
 

@@ -8,7 +8,7 @@
 //! assert_eq!(run.origins(""), [0]);
 //! ```
 
-use serde_json::Value;
+pub use serde_json::Value;
 
 use crate::read::Flat;
 use crate::row::{ReadRow, WriteRow};

@@ -2,7 +2,7 @@
 //!
 //! All guests share one cargo target folder (`~/.cache/pelton/guest-target`, or `PELTON_GUEST_TARGET`), because most of a first build is
 //! the SDK and its macros. The profile is ours, given by environment variables, so that a plugin's `Cargo.toml` needs none: optimised across
-//! crates, aborting on panic, and with function names, which stack traces of a failed call show.
+//! crates, aborting on panic, without debug information but with function names, which stack traces of a failed call show.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const PROFILE: [(&str, &str); 6] = [
     ("CARGO_PROFILE_RELEASE_LTO", "true"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
-    ("CARGO_PROFILE_RELEASE_STRIP", "none"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"),
     ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
 ];
 
