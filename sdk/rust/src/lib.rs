@@ -94,6 +94,9 @@ macro_rules! plugin {
             }
         }
 
+        // Natively nobody calls the plugin; without this the compiler would take the author's code for dead.
+        const _: fn() -> ::std::vec::Vec<$crate::expansion::Registered> = <PeltonPlugin as $crate::expansion::Plugin>::transforms;
+
         #[cfg(target_arch = "wasm32")]
         type PeltonComponent = $crate::component::Component<PeltonPlugin>;
         #[cfg(target_arch = "wasm32")]
