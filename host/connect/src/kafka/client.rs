@@ -22,6 +22,8 @@ use std::time::Duration;
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// One question to a broker; a few fit into [`OPEN_TIMEOUT`], and between two the client's errors are read.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the client's reports are read after a question.
+pub const SERVE: Duration = Duration::from_millis(50);
 /// Between two questions for a topic that has no leader yet.
 const LEADER_PAUSE: Duration = Duration::from_millis(100);
 

@@ -76,7 +76,6 @@ pub const PRODUCER_OWNED: &[(&str, &str)] = &[
     ("transactional.id", "transactions belong to Pelton's delivery guarantee"),
     ("transaction.timeout.ms", "transactions belong to Pelton's delivery guarantee"),
     ("partitioner", "keys go to the partition that Java's clients choose (murmur2), so that topics are co-partitioned; use `partition_field` for another rule"),
-    ("queueing.strategy", "the order of a partition is kept"),
     ("delivery.report.only.error", "Pelton counts every delivery"),
     ("queue.buffering.max.messages", BOUNDED),
     ("queue.buffering.max.kbytes", BOUNDED),

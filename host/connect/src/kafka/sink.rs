@@ -17,7 +17,7 @@ use pelton_core::{Batch, Instant, RowError};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig, ThreadedProducer};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -75,8 +75,10 @@ fn prepare(config: &WriteConfig, events: &Arc<Events>, io: &tokio::runtime::Hand
         )
     };
     let mut settings = producer_config(config);
+    // The administrative client shows no errors of its connections, so another one finds the topic.
+    let probe: BaseProducer<Context> = settings.create_with_context(Context(events.clone())).map_err(refused)?;
+    let partitions = client::count_partitions(probe.client(), &config.topic, &mut || probe.poll(client::SERVE))?;
     let admin: AdminClient<Context> = settings.create_with_context(Context(events.clone())).map_err(refused)?;
-    let partitions = client::count_partitions(admin.inner(), &config.topic, &mut || {})?;
     let limits = io.block_on(limits(&admin, &config.topic, partitions));
     settings.set("message.max.bytes", limits.record_bytes.clamp(1_000, 1_000_000_000).to_string());
     let producer = settings.create_with_context(Context(events.clone())).map_err(refused)?;

@@ -16,7 +16,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Memory of one consumer for records that were fetched ahead.
 const FETCHED_AHEAD_KIB: &str = "16384";
@@ -51,7 +50,7 @@ fn find_shares(config: &ReadConfig, transform: &str) -> Result<Vec<Share>, Conne
     let consumer = connect(config, &events, transform)?;
     let partitions = client::count_partitions(consumer.client(), &config.topic, &mut || {
         // Logs and errors come with polls; there are no records before an assignment.
-        while consumer.poll(Duration::ZERO).is_some() {}
+        while consumer.poll(client::SERVE).is_some() {}
     })?;
     (0..partitions)
         .map(|partition| {

@@ -1,0 +1,184 @@
+//! A real Kafka broker for tests: own folder, own ports, ended by its pid.
+//!
+//! The broker is what `cargo xtask setup` has put into the cache folder; the scripts of `xtask/kafka` start and stop it.
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+/// How long a call to the broker may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running broker. Ended when dropped.
+pub struct Broker {
+    folder: tempfile::TempDir,
+    port: u16,
+    controller_port: u16,
+    secure: Option<Secure>,
+}
+
+/// The TLS listener of a broker, and who may use it.
+pub struct Secure {
+    /// Port of the listener `SASL_SSL`.
+    pub port: u16,
+    /// The broker's certificate, which is its own authority, as PEM.
+    pub certificate: PathBuf,
+}
+
+/// The one user of secured brokers.
+pub const USER: &str = "alice";
+/// Password of [`USER`], with all mechanisms.
+pub const PASSWORD: &str = "sesame-9";
+const STORE_PASSWORD: &str = "changeit";
+
+impl Broker {
+    /// A broker without security.
+    pub fn start() -> Broker {
+        Self::start_with(false)
+    }
+
+    /// A broker that also has a listener with TLS and SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512).
+    pub fn start_secured() -> Broker {
+        Self::start_with(true)
+    }
+
+    /// The broker of all tests of this process that do no harm to it. It ends with the last of them.
+    pub fn shared() -> Arc<Broker> {
+        static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().expect("no test panics while it starts a broker");
+        shared.upgrade().unwrap_or_else(|| {
+            let broker = Arc::new(Broker::start());
+            *shared = Arc::downgrade(&broker);
+            broker
+        })
+    }
+
+    fn start_with(secured: bool) -> Broker {
+        let folder = tempfile::Builder::new().prefix("pelton-kafka-").tempdir().expect("a folder for the broker");
+        let [port, controller_port, secure_port] = free_ports();
+        let secure = secured.then(|| Secure { port: secure_port, certificate: make_certificate(folder.path()) });
+        let mut broker = Broker { folder, port, controller_port, secure };
+        broker.restart();
+        broker
+    }
+
+    /// For `bootstrap_servers`.
+    pub fn servers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The listener with TLS and SASL of a secured broker.
+    pub fn secure(&self) -> &Secure {
+        self.secure.as_ref().expect("started with `start_secured`")
+    }
+
+    /// Starts the broker again on the same ports and data.
+    pub fn restart(&mut self) {
+        let mut command = Command::new(script("start.sh"));
+        command.arg(self.folder.path()).arg(self.port.to_string()).arg(self.controller_port.to_string()).arg("256m");
+        if let Some(secure) = &self.secure {
+            command.args(self.secure_properties(secure));
+            command.env("KAFKA_FORMAT_ARGS", format!("--add-scram SCRAM-SHA-256=[name={USER},password={PASSWORD}] --add-scram SCRAM-SHA-512=[name={USER},password={PASSWORD}]"));
+        }
+        run(&mut command);
+    }
+
+    /// Ends the broker as a crash would.
+    pub fn kill(&mut self) {
+        run(Command::new(script("stop.sh")).arg(self.folder.path()).arg("-9"));
+    }
+
+    /// Creates a topic.
+    pub fn topic(&self, name: &str, partitions: i32) {
+        self.topic_with(name, partitions, &[]);
+    }
+
+    /// Creates a topic with settings.
+    pub fn topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let topic = settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), |topic, (key, value)| topic.set(key, value));
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+        let results = block_on(self.admin().create_topics([&topic], &options)).expect("the broker answers");
+        results.into_iter().next().expect("one topic").unwrap_or_else(|(name, error)| panic!("cannot create topic {name}: {error}"));
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&self, name: &str) {
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+        block_on(self.admin().delete_topics(&[name], &options)).expect("the broker answers");
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", self.servers()).create().expect("an admin client")
+    }
+
+    fn secure_properties(&self, secure: &Secure) -> Vec<String> {
+        let (port, controller_port, secure_port) = (self.port, self.controller_port, secure.port);
+        let scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+        vec![
+            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port},SASL_SSL://127.0.0.1:{secure_port}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure_port}"),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL".into(),
+            "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512".into(),
+            format!("listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";"),
+            format!("listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config={scram}"),
+            format!("listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram}"),
+            format!("ssl.keystore.location={}", self.folder.path().join("broker.p12").display()),
+            format!("ssl.keystore.password={STORE_PASSWORD}"),
+            "ssl.keystore.type=PKCS12".into(),
+        ]
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A key pair in `broker.p12` and its certificate as PEM.
+fn make_certificate(folder: &Path) -> PathBuf {
+    let (store, certificate) = (folder.join("broker.p12"), folder.join("broker.pem"));
+    run(Command::new("keytool")
+        .args(["-genkeypair", "-alias", "broker", "-keyalg", "RSA", "-keysize", "2048", "-validity", "30"])
+        .args(["-dname", "CN=localhost", "-ext", "SAN=ip:127.0.0.1,dns:localhost", "-storetype", "PKCS12"])
+        .args(["-storepass", STORE_PASSWORD, "-keystore"])
+        .arg(&store));
+    run(Command::new("keytool").args(["-exportcert", "-rfc", "-alias", "broker", "-storepass", STORE_PASSWORD, "-keystore"]).arg(&store).arg("-file").arg(&certificate));
+    certificate
+}
+
+/// Another certificate, of nobody's authority.
+pub fn foreign_certificate() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certificate = make_certificate(folder.path());
+    (folder, certificate)
+}
+
+/// Ports that were free a moment ago.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    std::array::from_fn(|index| listeners[index].local_addr().expect("a bound port").port())
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/kafka").join(name)
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed; `cargo xtask setup` prepares the broker\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
