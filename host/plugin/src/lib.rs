@@ -1,1 +1,41 @@
 //! Loads, limits and calls WebAssembly components.
+//!
+//! In reading order:
+//! - [`engine`]: from a file to a checked, compiled component; [`ticker`] is its clock, [`cache`] keeps compiled code.
+//! - [`plugin`]: a loaded component and what it says of itself ([`descriptor`]); [`binding`]: one of its transforms with a config and a schema.
+//! - [`instance`]: calls, retries, halves; [`guest`] is one sandbox, [`sandbox`] what it may do, [`limits`] how much.
+//! - [`outcome`]: a result of a guest, checked, becomes batches and row errors.
+//! - [`flatten`], [`unflatten`], [`schema`]: Arrow to the contract's flat columns and back.
+//! - [`contract`]: the bindings of `wit/`; [`error`]: what can go wrong, by who must act.
+//!
+//! Invariants: only this crate knows wasmtime. Whatever a guest answers is checked before anything typed looks at it. A call commits as
+//! a whole or not at all, and a trap is a value here, never a panic.
+
+mod binding;
+mod cache;
+mod contract;
+mod descriptor;
+mod engine;
+mod error;
+mod flatten;
+mod guest;
+mod instance;
+mod limits;
+mod outcome;
+mod plugin;
+mod sandbox;
+mod schema;
+mod ticker;
+mod unflatten;
+
+pub use binding::{Binding, MetricKind, MetricSpec, Needs, OutputBinding};
+pub use descriptor::{ColumnNeed, Descriptor, Role, TransformSpec};
+pub use engine::{Engine, EngineOptions};
+pub use error::PluginError;
+pub use instance::{Instance, Processed};
+pub use limits::{Limits, OnBudget};
+pub use outcome::MetricUpdate;
+pub use plugin::Plugin;
+
+#[cfg(target_endian = "big")]
+compile_error!("buffers cross the boundary in little-endian order, as Arrow keeps them; this host would have to swap every value");

@@ -1,0 +1,121 @@
+//! One sandbox: a store with an opened instance, and what its failures are called.
+
+use crate::binding::Binding;
+use crate::contract::{Input, OpenRequest, Opened, Outcome, Transform, data};
+use crate::error::PluginError;
+use crate::limits::Limits;
+use crate::sandbox::{Sandbox, Stopped, cut};
+use crate::schema::flatten_schema;
+use std::time::Duration;
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+/// A message or a stack trace is cut here, as the contract says of row errors.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
+
+/// An opened instance. It is called again only after a call that succeeded.
+pub(crate) struct Guest {
+    store: Store<Sandbox>,
+    transform: Transform,
+    opened_bytes: usize,
+}
+
+/// A call that failed as a whole and committed nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) message: String,
+    pub(crate) stack: String,
+    /// Guest time of the call.
+    pub(crate) time: Duration,
+}
+
+impl Guest {
+    /// Instantiates the component and opens the transform.
+    pub(crate) fn open(binding: &Binding) -> Result<(Guest, Opened), PluginError> {
+        let mut store = binding.plugin.store(&binding.transform, &binding.limits);
+        let failed = |message: String, detail: String| PluginError::Open { transform: binding.transform.clone(), message, detail };
+        let transform = match binding.plugin.instantiate(&mut store) {
+            Ok(transform) => transform,
+            Err(error) => {
+                let fault = fault(&mut store, &error, &binding.limits);
+                return Err(failed(format!("it cannot be instantiated: {}", fault.message), fault.stack));
+            }
+        };
+        let flat = flatten_schema(&binding.input);
+        let schema: Vec<_> = flat
+            .iter()
+            .map(|field| data::FieldParam { name: &field.name, format: &field.format, nullable: field.nullable, children: field.children })
+            .collect();
+        Sandbox::begin_setup(&mut store);
+        let request = OpenRequest { transform: &binding.transform, config: &binding.config, schema: &schema };
+        match transform.pelton_plugin_do_fn().call_open(&mut store, request) {
+            Ok(Ok(opened)) => {
+                let opened_bytes = store.data().memory.bytes;
+                Ok((Guest { store, transform, opened_bytes }, opened))
+            }
+            Ok(Err(failure)) => Err(failed(cut(&failure.message, MAX_MESSAGE_BYTES).into(), cut(&failure.detail, MAX_MESSAGE_BYTES).into())),
+            Err(error) => {
+                let fault = fault(&mut store, &error, &binding.limits);
+                Err(failed(fault.message, fault.stack))
+            }
+        }
+    }
+
+    /// Calls `process`. After a fault the guest must not be called again.
+    pub(crate) async fn process(&mut self, input: Input<'_>, limits: &Limits) -> Result<Outcome, Fault> {
+        Sandbox::begin_call(&mut self.store, limits.call_deadline);
+        match self.transform.pelton_plugin_do_fn().call_process(&mut self.store, input).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(failure)) => Err(Fault {
+                message: cut(&failure.message, MAX_MESSAGE_BYTES).into(),
+                stack: cut(&failure.detail, MAX_MESSAGE_BYTES).into(),
+                time: self.store.data().time(),
+            }),
+            Err(error) => Err(fault(&mut self.store, &error, limits)),
+        }
+    }
+
+    /// Tells the guest that it ends regularly; what it answers is of no interest.
+    pub(crate) fn close(mut self) {
+        Sandbox::begin_setup(&mut self.store);
+        if let Err(error) = self.transform.pelton_plugin_do_fn().call_close(&mut self.store) {
+            tracing::debug!(%error, "a plugin failed while it was closed");
+        }
+    }
+
+    /// Whether its memory has grown beyond the bound for recycling.
+    pub(crate) fn is_worn(&self, limits: &Limits) -> bool {
+        let bound = if self.opened_bytes > limits.recycle_bytes { self.opened_bytes.saturating_mul(2) } else { limits.recycle_bytes };
+        self.store.data().memory.bytes > bound
+    }
+}
+
+/// What a failed call is called: the limit that stopped it, else the guest's last words, else the kind of trap.
+pub(crate) fn fault(store: &mut Store<Sandbox>, error: &wasmtime::Error, limits: &Limits) -> Fault {
+    let sandbox = store.data_mut();
+    let message = if sandbox.stopped == Some(Stopped::Deadline) {
+        format!("it exceeded its deadline of {} (limits.call_deadline)", shown(if sandbox.is_call() { limits.call_deadline } else { crate::sandbox::SETUP_DEADLINE }))
+    } else if sandbox.memory.refused {
+        format!("it exceeded its memory limit of {} bytes (limits.memory_bytes)", limits.memory_bytes)
+    } else if let Some(words) = sandbox.last_words.take() {
+        words
+    } else {
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::StackOverflow) => "its call stack is exhausted: it recurses too deeply".into(),
+            Some(Trap::UnreachableCodeReached) => "it stopped without saying why (an abort, or a panic before the SDK's hook was set); the stack shows where".into(),
+            Some(trap) => format!("it trapped: {trap}"),
+            None => format!("it failed: {}", error.root_cause()),
+        }
+    };
+    Fault { message: cut(&message, MAX_MESSAGE_BYTES).into(), stack: stack_of(error), time: sandbox.time() }
+}
+
+fn shown(time: Duration) -> String {
+    pelton_core::Duration::from_micros(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)).to_string()
+}
+
+/// Names of the guest's functions, innermost first.
+fn stack_of(error: &wasmtime::Error) -> String {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
+    let frames: Vec<_> = trace.frames().iter().map(|frame| frame.func_name().unwrap_or("<unnamed>")).collect();
+    cut(&frames.join("\n"), MAX_MESSAGE_BYTES).into()
+}
