@@ -2,10 +2,18 @@
 //!
 //! In reading order:
 //! - [`expression`]: what a caller sees: compile a text against a schema, evaluate it on a batch.
+//! - [`generic`]: Beam's generic language.
+//! - [`sql`]: text of SQL to a checked syntax tree, and on to DataFusion's logical expression.
+//! - [`program`]: a logical expression to one that runs: coercion, checked arithmetic, types of results.
+//! - [`functions`]: which SQL functions there are, and which are refused.
 //!
 //! Invariants: the same rows give the same values, whenever and wherever they are evaluated (no clock, no randomness); a
-//! failing row is a row error and null in the result, it never fails the batch; nothing here panics on a user's text or data.
+//! failing row is a row error and null in the result, it never fails the batch; a row fails in a batch if and only if it fails alone.
 
 pub mod expression;
+mod functions;
+mod generic;
+mod program;
+mod sql;
 
 pub use expression::{Evaluated, Expression, ExpressionError, Language, check_syntax};
