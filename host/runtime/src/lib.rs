@@ -1,1 +1,33 @@
-//! Tasks, channels and operators: runs a plan.
+//! Tasks, channels and operators: runs a checked graph. The only crate that knows tasks and channels.
+//!
+//! In reading order, which is the life of a record:
+//! - [`run`]: binds the graph, lays tasks out over workers, supervises them.
+//! - [`bind`]: schemas, column pruning, what each node needs to become an operator.
+//! - [`source_task`], [`splits`]: rows come in, get an event time, and make the watermark.
+//! - [`task`]: one stage's operators on one worker, and the loop that feeds them.
+//! - [`message`], [`channel`], [`exchange`]: what goes between tasks, and how it is bounded and divided.
+//! - [`operator`], [`operators`]: what happens to rows.
+//! - [`windows`], [`position`]: a row's window; a row and its place in the words of a message.
+//! - [`metrics`], [`failure`]: what is counted, and why a pipeline ends early.
+//! - [`clock`]: the only reader of clocks.
+//!
+//! Invariant: what a task remembers of past rows lies in `pelton_state`; everything else here can be made anew.
+
+pub mod bind;
+pub mod channel;
+pub mod clock;
+pub mod exchange;
+pub mod failure;
+pub mod message;
+pub mod metrics;
+pub mod operator;
+pub mod operators;
+pub mod position;
+pub mod run;
+pub mod source_task;
+pub mod splits;
+pub mod task;
+pub mod windows;
+
+pub use failure::Failure;
+pub use run::{Prepared, Progress, RunOptions, StopMode, prepare};

@@ -1,0 +1,236 @@
+//! What a run counts. Workers add with relaxed atomics; the command line and the report read.
+//!
+//! The balance that must hold for each transform at the end of a run: rows in = rows that led to an output + filtered +
+//! errors + late + held. "Held" are rows in open windows; nothing else may be missing.
+
+use pelton_core::Instant;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+/// The counters of one transform, over all its tasks.
+#[derive(Debug)]
+pub struct NodeMetrics {
+    /// Full name.
+    pub name: String,
+    /// Its `type:`.
+    pub kind: String,
+    /// Names of the outputs, in the order of ports.
+    pub ports: Vec<String>,
+    /// Rows that came in. Of a source: rows and refused records that it read.
+    pub rows_in: AtomicU64,
+    /// Rows that came out, by port.
+    pub rows_out: Vec<AtomicU64>,
+    /// Rows in that led to at least one row out (of a sink: that were written).
+    pub led: AtomicU64,
+    /// Rows in that led to nothing because the transform says so.
+    pub filtered: AtomicU64,
+    /// Rows in that were refused.
+    pub errors: AtomicU64,
+    /// Rows in that came after their window was closed.
+    pub late: AtomicU64,
+    /// Rows in that are in open windows, as of the end of the run.
+    pub held: AtomicU64,
+    /// Bytes read or written, for sources and sinks.
+    pub bytes: AtomicU64,
+    /// Time spent in the transform, nanoseconds, over all tasks.
+    pub busy_nanos: AtomicU64,
+    /// Times that a send had to wait for room.
+    pub waits: AtomicU64,
+    /// Records behind the end, for sources that know it; -1 = unknown.
+    pub lag: AtomicI64,
+    /// The smallest output watermark of its tasks is not tracked here; this is the last one that a task gave out.
+    pub watermark: AtomicI64,
+    /// The user's metrics, by name.
+    pub user: Mutex<BTreeMap<String, UserMetric>>,
+}
+
+/// A metric that a plugin counts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum UserMetric {
+    /// A sum of additions.
+    Counter { value: f64 },
+    /// The last value.
+    Gauge { value: f64 },
+    /// Four figures of many observations.
+    Distribution { count: u64, sum: f64, min: f64, max: f64 },
+}
+
+/// How the rows of one message fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Led to an output.
+    pub led: u64,
+    /// Led to nothing, as told.
+    pub filtered: u64,
+    /// Refused.
+    pub errors: u64,
+    /// Too late.
+    pub late: u64,
+}
+
+impl NodeMetrics {
+    /// All zero.
+    pub fn new(name: String, kind: String, ports: Vec<String>) -> NodeMetrics {
+        NodeMetrics {
+            rows_out: ports.iter().map(|_| AtomicU64::new(0)).collect(),
+            name,
+            kind,
+            ports,
+            rows_in: AtomicU64::new(0),
+            led: AtomicU64::new(0),
+            filtered: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            busy_nanos: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+            lag: AtomicI64::new(-1),
+            watermark: AtomicI64::new(Instant::MIN.micros()),
+            user: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Adds an account.
+    pub fn account(&self, account: Account) {
+        self.led.fetch_add(account.led, Relaxed);
+        self.filtered.fetch_add(account.filtered, Relaxed);
+        self.errors.fetch_add(account.errors, Relaxed);
+        self.late.fetch_add(account.late, Relaxed);
+    }
+
+    /// A copy of the figures.
+    pub fn snapshot(&self) -> NodeFigures {
+        let lag = self.lag.load(Relaxed);
+        NodeFigures {
+            name: self.name.clone(),
+            kind: self.kind.clone(),
+            rows_in: self.rows_in.load(Relaxed),
+            rows_out: self.ports.iter().cloned().zip(self.rows_out.iter().map(|rows| rows.load(Relaxed))).collect(),
+            led: self.led.load(Relaxed),
+            filtered: self.filtered.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            late: self.late.load(Relaxed),
+            held: self.held.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            busy_seconds: self.busy_nanos.load(Relaxed) as f64 / 1e9,
+            waits: self.waits.load(Relaxed),
+            lag: (lag >= 0).then_some(lag),
+            watermark: Some(Instant::from_micros_saturating(self.watermark.load(Relaxed))).filter(|at| *at > Instant::MIN && *at < Instant::MAX).map(|at| at.to_string()),
+            user: self.user.lock().expect("no holder of this lock panics").clone(),
+        }
+    }
+}
+
+/// The figures of one transform at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeFigures {
+    /// Full name.
+    pub name: String,
+    /// Its `type:`.
+    pub kind: String,
+    /// See [`NodeMetrics`].
+    pub rows_in: u64,
+    /// By output; the main one is `""`.
+    pub rows_out: Vec<(String, u64)>,
+    /// See [`NodeMetrics`].
+    pub led: u64,
+    /// See [`NodeMetrics`].
+    pub filtered: u64,
+    /// See [`NodeMetrics`].
+    pub errors: u64,
+    /// See [`NodeMetrics`].
+    pub late: u64,
+    /// See [`NodeMetrics`].
+    pub held: u64,
+    /// See [`NodeMetrics`].
+    pub bytes: u64,
+    /// Time spent in the transform over all tasks.
+    pub busy_seconds: f64,
+    /// See [`NodeMetrics`].
+    pub waits: u64,
+    /// Records behind the end.
+    pub lag: Option<i64>,
+    /// RFC 3339, once it has left the beginning and before the end.
+    pub watermark: Option<String>,
+    /// The user's metrics.
+    pub user: BTreeMap<String, UserMetric>,
+}
+
+impl NodeFigures {
+    /// Whether every row that came in is accounted for.
+    pub fn balanced(&self) -> bool {
+        self.rows_in == self.led + self.filtered + self.errors + self.late + self.held
+    }
+}
+
+/// A sample of (event time, processing time) for the report's scatter plot, bounded: when it is full every second point
+/// goes and from then on only every 2nd, 4th … row is taken, so that the sample stays even and deterministic.
+#[derive(Debug)]
+pub struct Scatter {
+    points: Mutex<(Vec<(i64, i64)>, u64, u64)>,
+}
+
+/// Points that a scatter plot keeps at most.
+pub const MAX_POINTS: usize = 8_000;
+
+impl Default for Scatter {
+    fn default() -> Self {
+        Scatter { points: Mutex::new((Vec::new(), 1, 0)) }
+    }
+}
+
+impl Scatter {
+    /// Offers the event times of rows that were seen at `now`.
+    pub fn offer(&self, times: &[i64], now: Instant) {
+        let mut guard = self.points.lock().expect("no holder of this lock panics");
+        let (points, stride, skipped) = &mut *guard;
+        let mut at = (*stride - *skipped % *stride) as usize % *stride as usize;
+        while at < times.len() {
+            points.push((times[at], now.micros()));
+            at += *stride as usize;
+            if points.len() >= MAX_POINTS {
+                let mut keep = false;
+                points.retain(|_| {
+                    keep = !keep;
+                    keep
+                });
+                *stride *= 2;
+            }
+        }
+        *skipped += times.len() as u64;
+    }
+
+    /// The points so far: event time, processing time, microseconds.
+    pub fn points(&self) -> Vec<(i64, i64)> {
+        self.points.lock().expect("no holder of this lock panics").0.clone()
+    }
+}
+
+/// Rows given out per window start, for the report; bounded.
+#[derive(Debug, Default)]
+pub struct WindowCounts {
+    counts: Mutex<BTreeMap<i64, u64>>,
+}
+
+/// Windows that are remembered at most; the oldest go first.
+pub const MAX_WINDOWS: usize = 2_000;
+
+impl WindowCounts {
+    /// `rows` input rows ended in the window that starts here.
+    pub fn add(&self, start: i64, rows: u64) {
+        let mut counts = self.counts.lock().expect("no holder of this lock panics");
+        *counts.entry(start).or_default() += rows;
+        if counts.len() > MAX_WINDOWS {
+            counts.pop_first();
+        }
+    }
+
+    /// Window start (microseconds) and rows.
+    pub fn counts(&self) -> Vec<(i64, u64)> {
+        self.counts.lock().expect("no holder of this lock panics").iter().map(|(start, rows)| (*start, *rows)).collect()
+    }
+}

@@ -1,0 +1,80 @@
+//! Makes watermarks from rows that still know the split they were read from: in a source task at the source itself and
+//! at every transform after it that sets event times.
+
+use crate::message::SplitEvent;
+use pelton_core::watermark::{Policy, SplitWatermark, Watermark, merge};
+use pelton_core::{Batch, Instant, Positions, Split};
+use std::sync::Arc;
+
+/// The watermarks of the splits that feed a task.
+pub struct Splits {
+    policy: Policy,
+    splits: Vec<(Arc<Split>, SplitWatermark)>,
+    unclaimed: bool,
+    seen: bool,
+    given: Option<Watermark>,
+    largest: Instant,
+}
+
+impl Splits {
+    /// No splits yet.
+    pub fn new(policy: Policy) -> Splits {
+        Splits { policy, splits: Vec::new(), unclaimed: false, seen: false, given: None, largest: Instant::MIN }
+    }
+
+    /// Whether this task is fed by splits at all; behind an exchange it is not.
+    pub fn any(&self) -> bool {
+        self.seen
+    }
+
+    /// Takes note of a change.
+    pub fn event(&mut self, event: &SplitEvent, now: Instant) {
+        self.seen = true;
+        match event {
+            SplitEvent::Opened(split) => {
+                self.at(split, now);
+            }
+            SplitEvent::Ended(split) => self.splits.retain(|(known, _)| !Arc::ptr_eq(known, split)),
+            SplitEvent::Unclaimed(unclaimed) => self.unclaimed = *unclaimed,
+        }
+    }
+
+    /// Takes note of the event times of a batch.
+    pub fn observe(&mut self, batch: &Batch, now: Instant) {
+        if let (Positions::At { split, .. }, Some(largest)) = (&batch.positions, batch.times.iter().max()) {
+            let split = split.clone();
+            let largest = Instant::from_micros_saturating(*largest);
+            self.at(&split, now).observe(largest, now);
+        }
+    }
+
+    /// The merged watermark, if it changed. It never goes back.
+    pub fn watermark(&mut self, now: Instant) -> Option<Watermark> {
+        if self.unclaimed {
+            return None;
+        }
+        let merged = merge(self.splits.iter().map(|(_, split)| split.current(now)))?;
+        let merged = match merged {
+            Watermark::Active(at) => {
+                self.largest = self.largest.max(at);
+                Watermark::Active(self.largest)
+            }
+            Watermark::Idle => Watermark::Idle,
+        };
+        (self.given != Some(merged)).then(|| {
+            self.given = Some(merged);
+            merged
+        })
+    }
+
+    fn at(&mut self, split: &Arc<Split>, now: Instant) -> &mut SplitWatermark {
+        let number = match self.splits.iter().position(|(known, _)| Arc::ptr_eq(known, split)) {
+            Some(number) => number,
+            None => {
+                self.splits.push((split.clone(), SplitWatermark::new(self.policy, now)));
+                self.splits.len() - 1
+            }
+        };
+        &mut self.splits[number].1
+    }
+}
