@@ -13,8 +13,14 @@
 //! bytes are decoded and encoded on the caller's side.
 
 pub mod error;
+pub mod file;
 pub mod format;
 pub mod kafka;
+mod create;
+mod read_csv;
+mod read_json;
+mod read_text;
+mod rows;
 pub mod registry;
 pub mod secret;
 pub mod settings;
@@ -22,12 +28,8 @@ pub mod sink;
 pub mod source;
 
 pub use error::ConnectError;
+pub use file::lines::line_of;
 pub use registry::{catalog, open_sink, open_source, sink_shards};
 pub use secret::resolve_secrets;
 pub use sink::{Sink, SinkContext, SinkSummary};
 pub use source::{Reader, Source, SourceBatch, SourceContext, SplitEvent};
-
-/// Line of a byte offset in a file, from 1, found by counting line ends; `None` where the file cannot be read.
-pub fn line_of(_path: &str, _offset: i64) -> Option<i64> {
-    None
-}

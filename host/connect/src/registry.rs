@@ -1,9 +1,11 @@
 //! The list of connectors, and opening one by its type name.
 
 use crate::error::ConnectError;
+use crate::kafka;
 use crate::secret::resolve_secrets;
 use crate::sink::{Sink, SinkContext};
 use crate::source::{Source, SourceContext};
+use crate::{create, read_csv, read_json, read_text};
 use pelton_core::catalog::ConnectorSpec;
 use serde_json::Value;
 use std::future::Future;
@@ -20,7 +22,6 @@ struct Connector {
     open: Open,
 }
 
-#[allow(dead_code)]
 enum Open {
     Source(fn(Value, SourceContext) -> Opening<dyn Source>),
     Sink(fn(Value, SinkContext) -> Opening<dyn Sink>),
@@ -28,6 +29,12 @@ enum Open {
 
 #[rustfmt::skip]
 static CONNECTORS: &[Connector] = &[
+    Connector { spec: &create::SPEC, open: Open::Source(|config, ctx| Box::pin(create::open(config, ctx))) },
+    Connector { spec: &read_text::SPEC, open: Open::Source(|config, ctx| Box::pin(read_text::open(config, ctx))) },
+    Connector { spec: &read_csv::SPEC, open: Open::Source(|config, ctx| Box::pin(read_csv::open(config, ctx))) },
+    Connector { spec: &read_json::SPEC, open: Open::Source(|config, ctx| Box::pin(read_json::open(config, ctx))) },
+    Connector { spec: &kafka::READ_FROM_KAFKA, open: Open::Source(|config, ctx| Box::pin(kafka::open_source(config, ctx))) },
+    Connector { spec: &kafka::WRITE_TO_KAFKA, open: Open::Sink(|config, ctx| Box::pin(kafka::open_sink(config, ctx))) },
 ];
 
 /// What every connector says of itself.
@@ -66,6 +73,9 @@ fn find(kind: &str) -> Option<&'static Connector> {
 /// The config with its secrets, if it has no fault: so that no opener meets a value of a wrong type.
 fn checked(kind: &str, config: &Value) -> Result<Value, ConnectError> {
     let spec = find(kind).ok_or_else(|| ConnectError::internal(format!("no connector `{kind}`")))?.spec;
+    if let Some(key) = spec.keys.iter().find(|key| key.required && config.get(key.name).is_none_or(Value::is_null)) {
+        return Err(ConnectError::user(format!("config of {kind} has no `{}`", key.name), key.doc));
+    }
     match (spec.check)(config).into_iter().next() {
         None => resolve_secrets(config),
         Some(fault) => {

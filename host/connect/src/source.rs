@@ -60,6 +60,12 @@ pub trait Reader: Send {
     /// A batch may have no rows, when it only says that a split has ended or become idle, or carries errors.
     async fn next(&mut self) -> Result<Option<SourceBatch>, ConnectError>;
 
+    /// Splits that this reader was given for good, before it has read from them: each holds the watermark until it ends or is
+    /// idle. A reader that claims its splits one by one names none.
+    fn assigned(&self) -> Vec<Arc<Split>> {
+        Vec::new()
+    }
+
     /// Some splits are not yet claimed by any reader: they hold the watermark at its minimum.
     fn unclaimed(&self) -> bool;
 }

@@ -1,0 +1,21 @@
+//! Files: finding them, dividing them among readers, decoding what was read, and writing new ones.
+//!
+//! ```text
+//!  spawn_blocking on io                          the worker
+//!  open → decompress → whole lines, ~1 MiB  ──►  Decode: rows, offsets, errors  ──►  SourceBatch
+//!                       (bounded channel)
+//! ```
+//!
+//! - [`find`]: a path or glob to files. [`compression`]: gzip and zstd.
+//! - [`chunk`]: what one reader claims. [`blocks`]: the bytes of a chunk in pieces.
+//! - [`decode`]: pieces to rows. [`source`]: the source and its readers.
+//! - [`lines`]: the line of an offset.
+//! - [`publish`]: names that only whole files get. [`part`]: one file being written. [`sink`]: a shard of a sink.
+
+pub mod blocks;
+pub mod chunk;
+pub mod compression;
+pub mod decode;
+pub mod find;
+pub mod lines;
+pub mod source;
