@@ -1,1 +1,62 @@
-fn main() {}
+//! `cargo xtask`: set-up and checks that cargo alone cannot do.
+//!
+//! - [`setup`]: everything that a fresh machine needs for the tests.
+//! - [`suites`]: the tests, suite by suite, with their seconds.
+//! - [`bench`]: benchmarks by name.
+//! - [`ci`]: what has to pass before a change goes in.
+//! - [`guests`]: the components that tests run.
+//! - [`step`]: running a program as a step that is named and timed.
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod ci;
+mod guests;
+mod setup;
+mod step;
+mod suites;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up and checks that cargo alone cannot do")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Prepares this machine for the tests: programs, a Kafka broker, the toolchain and components of guests.
+    Setup {
+        /// Leave out the broker (the tests then need the same flag).
+        #[arg(long)]
+        without_kafka: bool,
+    },
+    /// Runs the suites of tests, or those that are named.
+    Test {
+        /// Skip the suite on a real broker, and say so.
+        #[arg(long)]
+        without_kafka: bool,
+        /// `unit`, `plugins`, `doc`, or a test target of the package `pelton-tests`. Default: all.
+        suites: Vec<String>,
+    },
+    /// Runs a benchmark, or all.
+    Bench {
+        /// One of the list that `cargo xtask bench --help` cannot know: a wrong name prints it.
+        name: Option<String>,
+    },
+    /// Format, clippy, licences and advisories, documentation, and all tests.
+    Ci {
+        /// Skip the suite on a real broker, and say so.
+        #[arg(long)]
+        without_kafka: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Setup { without_kafka } => setup::run(without_kafka),
+        Task::Test { without_kafka, suites } => suites::run(&suites, without_kafka),
+        Task::Bench { name } => bench::run(name.as_deref()),
+        Task::Ci { without_kafka } => ci::run(without_kafka),
+    }
+}

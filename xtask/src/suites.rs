@@ -1,0 +1,112 @@
+//! The suites of tests in their order, each with its seconds, and one closing line.
+//!
+//! Suites on the whole system are the test targets of the package `pelton-tests`; a new target is a new suite.
+
+use crate::guests;
+use crate::step::{Steps, cargo, must, root};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Tests beside the code, and the crates' own test folders.
+const UNIT: &str = "unit";
+/// Tests of the plugins, run natively as their authors do.
+const PLUGINS: &str = "plugins";
+/// Examples in documentation.
+const DOC: &str = "doc";
+/// Needs the broker.
+const KAFKA: &str = "kafka";
+
+/// Runs the named suites, or all. Every suite is tried, also after one has failed.
+pub fn run(named: &[String], without_kafka: bool) -> Result<()> {
+    let all = suites()?;
+    if let Some(unknown) = named.iter().find(|name| !all.contains(name)) {
+        bail!("no suite `{unknown}`; there are: {}", all.join(", "));
+    }
+    let mut steps = Steps::default();
+    let chosen: Vec<&String> = all.iter().filter(|name| named.is_empty() || named.contains(name)).collect();
+    if chosen.iter().any(|name| needs_components(name)) {
+        steps.run("components", || guests::build_test_components().map(|_| ()));
+    }
+    for name in chosen {
+        if name == KAFKA && without_kafka {
+            println!("== {KAFKA}: SKIPPED because of --without-kafka");
+            continue;
+        }
+        steps.run(name, || run_one(name));
+    }
+    steps.finish("test")
+}
+
+fn run_one(name: &str) -> Result<()> {
+    match name {
+        UNIT => must(cargo().args(["test", "--workspace", "--exclude", "pelton-tests", "--lib", "--bins", "--tests"])),
+        DOC => must(cargo().args(["test", "--workspace", "--doc"])),
+        PLUGINS => test_plugins(),
+        target => must(cargo().args(["test", "-p", "pelton-tests", "--test", target])),
+    }
+}
+
+/// Only these never run a guest.
+fn needs_components(name: &str) -> bool {
+    ![DOC, PLUGINS, "tidy"].contains(&name)
+}
+
+/// All suites: those of crates first, the broker's last.
+fn suites() -> Result<Vec<String>> {
+    let output = cargo().args(["metadata", "--no-deps", "--format-version", "1"]).output().context("cannot run cargo metadata")?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata gave no JSON")?;
+    let empty = Vec::new();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let packages = metadata["packages"].as_array().unwrap_or(&empty);
+    let tests = packages.iter().find(|package| package["name"] == "pelton-tests").context("no package pelton-tests")?;
+    let mut targets: Vec<String> = list(&tests["targets"])
+        .iter()
+        .filter(|target| list(&target["kind"]).iter().any(|kind| kind == "test"))
+        .filter_map(|target| target["name"].as_str().map(str::to_string))
+        .collect();
+    targets.sort_by_key(|name| (name == KAFKA, name.clone()));
+    Ok([UNIT, DOC, PLUGINS].into_iter().map(str::to_string).chain(targets).collect())
+}
+
+/// Plugins are crates of their own; one folder for what they build, since they share their dependencies.
+fn test_plugins() -> Result<()> {
+    let target = root().join("target/plugins");
+    for plugin in plugins()? {
+        must(cargo().args(["test", "--manifest-path"]).arg(plugin.join("Cargo.toml")).env("CARGO_TARGET_DIR", &target))?;
+    }
+    Ok(())
+}
+
+/// Crates under `plugins/` and `examples/*/plugins/`.
+fn plugins() -> Result<Vec<PathBuf>> {
+    let mut parents = vec![root().join("plugins")];
+    parents.extend(folders(&root().join("examples"))?.into_iter().map(|example| example.join("plugins")));
+    let mut found = Vec::new();
+    for parent in parents {
+        found.extend(folders(&parent)?.into_iter().filter(|folder| folder.join("Cargo.toml").exists()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Folders in a folder; none if there is no such folder.
+fn folders(parent: &std::path::Path) -> Result<Vec<PathBuf>> {
+    if !parent.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = std::fs::read_dir(parent).with_context(|| format!("cannot list {}", parent.display()))?;
+    Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_comes_last_and_every_target_is_a_suite() {
+        let all = suites().expect("cargo knows the workspace");
+        assert_eq!(all.last().map(String::as_str), Some(KAFKA));
+        assert!(["unit", "cases", "cli", "tidy"].iter().all(|name| all.iter().any(|suite| suite == name)), "{all:?}");
+    }
+}
