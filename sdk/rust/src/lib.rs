@@ -31,6 +31,7 @@
 //! - [`transform`]: describe, open and process.
 //! - [`columns`]: transforms of whole batches.
 //! - [`config`], [`metrics`], [`log`]: what else a transform has.
+//! - [`json`]: a fast parser for those who parse.
 //! - [`testing`]: running a transform in a unit test.
 //! - `component`: the generated bindings, in WebAssembly only.
 
@@ -42,6 +43,7 @@ pub mod columns;
 #[cfg(target_arch = "wasm32")]
 pub mod component;
 pub mod config;
+pub mod json;
 pub mod log;
 pub mod metrics;
 pub mod read;
