@@ -75,8 +75,9 @@ impl Engine {
         let digest = Sha256::digest(bytes).iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"));
         let component = self.compile(name, bytes, &digest)?;
         let kind = component.component_type();
-        let imports = self.check_imports(name, &kind)?;
+        // The exports first: a plugin of another version or role imports other things for good reason.
         self.check_exports(name, &kind)?;
+        let imports = self.check_imports(name, &kind)?;
         Ok(Arc::new(Plugin::describe(self.core.clone(), name, &digest, bytes.len() as u64, imports, &component)?))
     }
 

@@ -131,3 +131,98 @@ impl Parts<'_> {
 fn told(error: arrow::error::ArrowError) -> String {
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flatten::flatten;
+    use crate::schema::{flatten_schema, unflatten_schema};
+    use arrow::array::*;
+    use arrow::datatypes::{Field, Int32Type, Schema};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// A column of each type that crosses, made of the same values.
+    fn columns(values: &[Option<i64>]) -> RecordBatch {
+        let text = |value: i64| "é✓".repeat(value.unsigned_abs() as usize % 3) + &value.to_string();
+        let texts: Vec<_> = values.iter().map(|value| value.map(text)).collect();
+        let lists = values.iter().map(|value| value.map(|value| (0..value.unsigned_abs() as i32 % 4).map(|item| (item != 2).then_some(item))));
+        let mut maps = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+        for value in values {
+            (0..value.unwrap_or(0).unsigned_abs() % 3).for_each(|key| maps.keys().append_value(key.to_string()));
+            (0..value.unwrap_or(0).unsigned_abs() % 3).for_each(|_| maps.values().append_option(*value));
+            maps.append(value.is_some()).expect("as many keys as values");
+        }
+        let ints: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+        let cast = |to: &DataType| arrow::compute::cast(&ints, to).expect("integers cast");
+        let pairs: Vec<Option<Vec<Option<i64>>>> = values.iter().map(|value| value.map(|value| vec![Some(value), None])).collect();
+        let fields = Fields::from(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true)]);
+        let mask = values.iter().map(|value| value.is_some_and(|value| value % 5 != 0)).collect::<Vec<_>>();
+        let structs = StructArray::new(fields, vec![ints.clone(), Arc::new(StringArray::from(texts.clone()))], Some(mask.into()));
+        let arrays: Vec<ArrayRef> = vec![
+            Arc::new(NullArray::new(values.len())),
+            Arc::new(BooleanArray::from_iter(values.iter().map(|value| value.map(|value| value % 2 == 0)))),
+            cast(&DataType::Int8),
+            cast(&DataType::Int16),
+            cast(&DataType::Int32),
+            ints.clone(),
+            cast(&DataType::UInt8),
+            cast(&DataType::UInt16),
+            cast(&DataType::UInt32),
+            cast(&DataType::UInt64),
+            cast(&DataType::Float32),
+            cast(&DataType::Float64),
+            Arc::new(StringArray::from(texts.clone())),
+            Arc::new(BinaryArray::from_iter(texts.iter().map(|text| text.as_ref().map(|text| text.as_bytes())))),
+            cast(&DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))),
+            cast(&DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None)),
+            arrow::compute::cast(&cast(&DataType::Int32), &DataType::Date32).expect("i32 is a date"),
+            cast(&DataType::Decimal128(38, 4)),
+            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists)),
+            Arc::new(FixedSizeListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>(pairs, 2)),
+            Arc::new(structs),
+            Arc::new(maps.finish()),
+        ];
+        let fields: Vec<_> = arrays.iter().enumerate().map(|(index, array)| Field::new(format!("c{index}"), array.data_type().clone(), true)).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("columns of one length")
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_flattened_comes_back(values in prop::collection::vec(prop::option::of(-100_000i64..100_000), 0..70), from in 0usize..70, length in 0usize..70) {
+            let whole = columns(&values);
+            let from = from.min(values.len());
+            let slice = whole.slice(from, length.min(values.len() - from));
+            let schema = slice.schema();
+            let fields = unflatten_schema(&flatten_schema(&schema)).expect("every type crosses");
+            prop_assert_eq!(&fields, schema.fields());
+            let flat = flatten(slice.columns().iter().map(|column| column as &dyn Array));
+            let buffers = flat.buffers.iter().map(|buffer| buffer.to_vec()).collect();
+            let back = unflatten(&fields, slice.num_rows(), &flat.nodes, buffers, 1 << 20).expect("what we send is valid");
+            for (sent, back) in slice.columns().iter().zip(&back) {
+                prop_assert_eq!(sent, back);
+            }
+        }
+
+        /// Whatever a guest does to the bytes, the answer is an error or a valid array, never a panic.
+        #[test]
+        fn no_bytes_harm_the_host(values in prop::collection::vec(prop::option::of(-100i64..100), 1..20), hits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+            let whole = columns(&values);
+            let flat = flatten(whole.columns().iter().map(|column| column as &dyn Array));
+            let (mut nodes, mut buffers) = (flat.nodes, flat.buffers.iter().map(|buffer| buffer.to_vec()).collect::<Vec<_>>());
+            for (which, place, byte) in hits {
+                let buffer = if byte % 3 == 0 { &mut nodes } else { which.get_mut(&mut buffers[..]) };
+                if !buffer.is_empty() {
+                    let place = place.index(buffer.len());
+                    if byte % 7 == 0 { buffer.truncate(place) } else { buffer[place] = byte }
+                }
+            }
+            if let Ok(arrays) = unflatten(whole.schema().fields(), whole.num_rows(), &nodes, buffers, 1 << 20) {
+                for array in arrays {
+                    prop_assert!(array.to_data().validate_full().is_ok());
+                    let _ = format!("{array:?}");
+                }
+            }
+        }
+    }
+}
