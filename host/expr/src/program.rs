@@ -13,7 +13,7 @@ use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion_expr::{Expr, ExprSchemable, lit};
+use datafusion_expr::{Expr, ExprSchemable, Operator, lit};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
@@ -35,7 +35,7 @@ impl Program {
     pub(crate) fn of(expr: Expr, input: &SchemaRef, null_fails: Option<String>) -> std::result::Result<Program, ExpressionError> {
         let plan = || -> Result<_> {
             let schema = Arc::new(DFSchema::try_from(input.clone())?);
-            let expr = coerce(rewrite_functions(coerce(expr, &schema)?, &schema)?, &schema)?;
+            let expr = coerce(rewrite_functions(coerce(read_instants(expr, &schema)?, &schema)?, &schema)?, &schema)?;
             let read: Vec<_> = expr.column_refs().into_iter().map(|column| column.name.clone()).collect();
             let fields: Vec<_> = input.fields().iter().filter(|field| read.contains(field.name())).cloned().collect();
             let pruned = Arc::new(Schema::new(fields));
@@ -98,6 +98,43 @@ impl Program {
 
 fn coerce(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(expr.rewrite(&mut TypeCoercionRewriter::new(schema))?.data)
+}
+
+/// A string beside an instant is read as an instant. Left to DataFusion, both would become nanoseconds, which end in the year 2262.
+fn read_instants(expr: Expr, schema: &Arc<DFSchema>) -> Result<Expr> {
+    let is_instant = |expr: &Expr| matches!(expr.get_type(schema.as_ref()), Ok(DataType::Timestamp(..)));
+    let is_string = |expr: &Expr| matches!(expr.get_type(schema.as_ref()), Ok(DataType::Utf8));
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let read = |expr: &mut Expr| -> Result<()> {
+        if is_string(expr) {
+            *expr = std::mem::take(expr).cast_to(&instant, schema.as_ref())?;
+        }
+        Ok(())
+    };
+    let rewritten = expr.transform_up(|mut node| {
+        match &mut node {
+            Expr::BinaryExpr(binary) if compares(binary.op) => {
+                if is_instant(&binary.left) {
+                    read(&mut binary.right)?;
+                } else if is_instant(&binary.right) {
+                    read(&mut binary.left)?;
+                }
+            }
+            Expr::Between(between) if is_instant(&between.expr) => {
+                read(&mut between.low)?;
+                read(&mut between.high)?;
+            }
+            Expr::InList(list) if is_instant(&list.expr) => list.list.iter_mut().try_for_each(read)?,
+            _ => return Ok(Transformed::no(node)),
+        }
+        Ok(Transformed::yes(node))
+    });
+    Ok(rewritten?.data)
+}
+
+fn compares(operator: Operator) -> bool {
+    use Operator::*;
+    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 /// Rewrites functions that say how, and the negation of integers, which always wraps, to a subtraction from zero.

@@ -70,12 +70,16 @@ pub(crate) fn check_syntax(text: &str) -> std::result::Result<Vec<String>, Expre
 fn parse(text: &str) -> std::result::Result<Syntax, ExpressionError> {
     let dialect = GenericDialect {};
     let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(|error| syntax_error(text, &error))?;
-    let syntax = parser.parse_expr().map_err(|error| syntax_error(text, &error))?;
+    let mut syntax = parser.parse_expr().map_err(|error| syntax_error(text, &error))?;
     let rest = parser.peek_token();
     if rest.token != Token::EOF {
         let at = offset(text, rest.span.start.line, rest.span.start.column);
         return Err(ExpressionError::new(format!("`{}` is not expected after the end of the expression", rest.token)).at(at));
     }
+    let _ = visit_expressions_mut(&mut syntax, |node| {
+        free_reserved_name(node);
+        ControlFlow::<()>::Continue(())
+    });
     let checked = visit_expressions(&syntax, |node| match check_node(node) {
         Ok(()) => ControlFlow::Continue(()),
         Err((error, span)) => ControlFlow::Break(error.at(span.and_then(|name| position(text, name)))),
@@ -83,6 +87,32 @@ fn parse(text: &str) -> std::result::Result<Syntax, ExpressionError> {
     match checked {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(syntax),
+    }
+}
+
+/// `user` and its like are functions without parentheses to the parser, and there is no such function here: they are
+/// columns, and what follows their dot is a path. (Inner nodes are visited before the nodes around them.)
+fn free_reserved_name(node: &mut Syntax) {
+    match node {
+        Syntax::Function(ast::Function { name, args: ast::FunctionArguments::None, over: None, .. }) => {
+            let reserved = ["user", "current_user", "session_user", "current_catalog", "current_role", "current_schema"];
+            if let [ast::ObjectNamePart::Identifier(ident)] = name.0.as_slice()
+                && reserved.contains(&ident.value.to_lowercase().as_str())
+            {
+                *node = Syntax::Identifier(ident.clone());
+            }
+        }
+        Syntax::CompoundFieldAccess { root, access_chain } => {
+            let Syntax::Identifier(first) = root.as_ref() else { return };
+            let rest = access_chain.iter().map(|access| match access {
+                ast::AccessExpr::Dot(Syntax::Identifier(name)) => Some(name.clone()),
+                _ => None,
+            });
+            if let Some(path) = std::iter::once(Some(first.clone())).chain(rest).collect() {
+                *node = Syntax::CompoundIdentifier(path);
+            }
+        }
+        _ => {}
     }
 }
 
