@@ -28,7 +28,8 @@ pub fn build_test_components() -> Result<Vec<PathBuf>> {
 /// Builds the command line and answers its path, as cargo tells it: the target folder may lie anywhere.
 fn build_pelton(root: &Path) -> Result<PathBuf> {
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "-p", "pelton-cli", "--message-format", "json-render-diagnostics"])
+        // The whole workspace chooses the features, as in the tests: a part of it would build its dependencies once more.
+        .args(["build", "--workspace", "--bin", "pelton", "--message-format", "json-render-diagnostics"])
         .current_dir(root)
         .stderr(std::process::Stdio::inherit())
         .output()

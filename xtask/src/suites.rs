@@ -43,7 +43,8 @@ fn run_one(name: &str) -> Result<()> {
         UNIT => must(cargo().args(["test", "--workspace", "--exclude", "pelton-tests", "--lib", "--bins", "--tests"])),
         DOC => must(cargo().args(["test", "--workspace", "--doc"])),
         PLUGINS => test_plugins(),
-        target => must(cargo().args(["test", "-p", "pelton-tests", "--test", target])),
+        // Of the workspace, so that dependencies have the features that they were built with before.
+        target => must(cargo().args(["test", "--workspace", "--test", target])),
     }
 }
 
