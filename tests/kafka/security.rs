@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-fn login(mechanism: &str, certificate: &Path, password: &str) -> Value {
+/// Settings for the listener of a secured broker.
+pub fn login(mechanism: &str, certificate: &Path, password: &str) -> Value {
     json!({
         "security.protocol": "SASL_SSL", "ssl.ca.location": certificate, "sasl.mechanisms": mechanism,
         "sasl.username": USER, "sasl.password": password,

@@ -22,6 +22,8 @@ use std::time::Duration;
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// One question to a broker; a few fit into [`OPEN_TIMEOUT`], and between two the client's errors are read.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// A run gives brokers this long to take back a refusal: longer than a restart.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the client's reports are read after a question.
 pub const SERVE: Duration = Duration::from_millis(50);
 /// Between two questions for a topic that has no leader yet.
@@ -39,8 +41,10 @@ pub struct Events {
     servers: String,
     topic: String,
     connection_failure: Mutex<Option<String>>,
-    refused: Mutex<Option<String>>,
+    refused: Mutex<Option<Refusal>>,
+    /// Brokers are lost or refuse us; cleared by the first answer.
     is_down: AtomicBool,
+    is_lost: AtomicBool,
     ends: Mutex<HashMap<i32, i64>>,
     /// Offset of the last report that a partition's end was reached; read by the thread that is handed the report.
     end_reached_at: AtomicI64,
@@ -61,6 +65,7 @@ impl Events {
             connection_failure: Mutex::default(),
             refused: Mutex::default(),
             is_down: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
             ends: Mutex::default(),
             end_reached_at: AtomicI64::new(-1),
             in_flight: AtomicU64::new(0),
@@ -79,9 +84,26 @@ impl Events {
         self.end_reached_at.load(Ordering::Relaxed)
     }
 
-    /// The broker refused us for good: authentication, authorisation or a fatal error of the client.
+    /// Why a broker refused us; at the opening one refusal is enough.
     pub fn refusal(&self) -> Option<String> {
-        lock(&self.refused).clone()
+        lock(&self.refused).as_ref().map(|refusal| refusal.reason.clone())
+    }
+
+    /// Why brokers refuse us for good: a refusal that nothing can change, or one that has lasted for [`REFUSAL_PATIENCE`].
+    pub fn lasting_refusal(&self) -> Option<String> {
+        if !self.is_down.load(Ordering::Relaxed) {
+            return None;
+        }
+        lock(&self.refused).as_ref().filter(|refusal| refusal.is_final || passed(refusal.patience_ends)).map(|refusal| refusal.reason.clone())
+    }
+
+    fn refuse(&self, code: RDKafkaErrorCode, reason: &str) {
+        let mut refused = lock(&self.refused);
+        let patience_ends = refused.as_ref().map_or_else(|| deadline(REFUSAL_PATIENCE), |refusal| refusal.patience_ends);
+        *refused = Some(Refusal { reason: reason.to_string(), is_final: is_final(code), patience_ends });
+        self.is_down.store(true, Ordering::Relaxed);
+        drop(refused);
+        self.delivered.notify_waiters();
     }
 
     /// The first record that could not be delivered.
@@ -91,8 +113,17 @@ impl Events {
 
     /// A broker has answered: ends the state in which the loss of brokers was reported.
     pub fn answered(&self) {
-        if self.is_down.load(Ordering::Relaxed) && self.is_down.swap(false, Ordering::Relaxed) {
-            *lock(&self.connection_failure) = None;
+        if !self.is_down.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut refused = lock(&self.refused);
+        if refused.as_ref().is_some_and(|refusal| refusal.is_final) {
+            return;
+        }
+        *refused = None;
+        *lock(&self.connection_failure) = None;
+        self.is_down.store(false, Ordering::Relaxed);
+        if self.is_lost.swap(false, Ordering::Relaxed) {
             tracing::info!(transform = self.transform, bootstrap_servers = self.servers, "the Kafka brokers are reachable again");
         }
     }
@@ -102,7 +133,8 @@ impl Events {
     }
 
     fn lost(&self, reason: &str) {
-        if !self.is_down.swap(true, Ordering::Relaxed) {
+        self.is_down.store(true, Ordering::Relaxed);
+        if !self.is_lost.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 transform = self.transform,
                 bootstrap_servers = self.servers,
@@ -129,13 +161,24 @@ impl Events {
     }
 }
 
-/// Errors after which trying again changes nothing.
+/// A broker's refusal, and when it is taken to be for good.
+#[derive(Debug)]
+struct Refusal {
+    reason: String,
+    is_final: bool,
+    patience_ends: std::time::Instant,
+}
+
+/// Errors that mean a refusal.
 pub fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
-    matches!(
-        code,
-        Authentication | SaslAuthenticationFailed | UnsupportedSASLMechanism | IllegalSASLState | SSL | Fatal | ClusterAuthorizationFailed | TopicAuthorizationFailed | TransactionalIdAuthorizationFailed
-    )
+    is_final(code) || matches!(code, Authentication | SaslAuthenticationFailed | IllegalSASLState | SSL)
+}
+
+/// Refusals that no later answer takes back. A broker that restarts may break a handshake or not know its users yet.
+pub fn is_final(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    matches!(code, Fatal | UnsupportedSASLMechanism | ClusterAuthorizationFailed | TopicAuthorizationFailed | TransactionalIdAuthorizationFailed)
 }
 
 /// Hands the client's callbacks to [`Events`].
@@ -170,10 +213,7 @@ impl ClientContext for Context {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PartitionEOF) => self.0.end_reached_at.store(end_offset(reason).unwrap_or(i64::MAX), Ordering::Relaxed),
             Some(RDKafkaErrorCode::AllBrokersDown) => self.0.lost(lock(&self.0.connection_failure).clone().unwrap_or_default().as_str()),
-            Some(code) if is_refusal(code) => {
-                *lock(&self.0.refused) = Some(without_client_name(reason).to_string());
-                self.0.delivered.notify_waiters();
-            }
+            Some(code) if is_refusal(code) => self.0.refuse(code, without_client_name(reason)),
             _ => {
                 self.0.connection_failed(without_client_name(reason));
                 tracing::debug!(transform = self.0.transform, reason, "the Kafka client reports an error");

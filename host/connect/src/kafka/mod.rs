@@ -8,7 +8,10 @@
 //!
 //! Guarantees: committed records only; every record of a partition from the first position on becomes a row or a row error;
 //! no offsets are committed to a group, and the group is never joined. Written records are acknowledged by all in-sync
-//! replicas, without duplicates from retries, in order a partition; a run that ends well has delivered all of them.
+//! replicas, in order a partition; a run that ends well has delivered all of them. Retries write no record twice, with one
+//! exception: a broker forgets a producer whose newest record's timestamp is older than its `producer.id.expiration.ms` (a
+//! day), and looks when it restarts. As the timestamp is the event time, a retry across a broker's restart may then write
+//! a batch of older events twice. An open transaction is never forgotten, so exactly-once delivery is not affected.
 //!
 //! Invariant: workers never block: whatever librdkafka blocks on happens on a thread of ours or of the I/O runtime.
 

@@ -7,7 +7,7 @@
 //! exactly one block; a position that the broker no longer has stops the source instead of skipping records.
 
 use super::block::{Block, BlockBuilder, size};
-use super::client::{Context, Events, deadline, describe, is_refusal, passed};
+use super::client::{Context, Events, deadline, describe, is_final, passed};
 use super::configs::RecordColumns;
 use crate::ConnectError;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -195,7 +195,12 @@ impl Poll {
             Some(since) => LINGER.saturating_sub(since.elapsed()),
         };
         match self.take(wait)? {
-            Taken::Record | Taken::Nothing => {}
+            Taken::Record => {}
+            Taken::Nothing => {
+                if let Some(reason) = self.job.events.lasting_refusal() {
+                    return Err(Stop::Failed(self.job.events.refused_error(&reason)));
+                }
+            }
             Taken::Last(partition) => self.end(partition)?,
             Taken::CaughtUp(partition) => self.caught_up(partition, self.job.events.end_reached_at())?,
             Taken::Report(error) => self.report(&error)?,
@@ -291,7 +296,7 @@ impl Poll {
             }
             // The group is named but never used; a broker that forbids it forbids nothing that is needed.
             GroupAuthorizationFailed => Ok(()),
-            _ if is_refusal(code) || matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
+            _ if is_final(code) || matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
                 let reason = self.job.events.refusal().unwrap_or_else(|| describe(code));
                 Err(Stop::Failed(self.job.events.refused_error(&reason)))
             }

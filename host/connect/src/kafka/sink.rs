@@ -212,7 +212,7 @@ impl KafkaSink {
         if let Some(failure) = self.events.delivery_failure() {
             return Err(ConnectError::external(failure));
         }
-        match self.events.refusal() {
+        match self.events.lasting_refusal() {
             Some(reason) => Err(self.events.refused_error(&reason)),
             None => Ok(()),
         }

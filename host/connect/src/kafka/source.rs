@@ -2,13 +2,13 @@
 
 use super::block::Block;
 use super::client::{self, Context, Events};
-use super::configs::{self, Format, ReadConfig, Start};
+use super::configs::{self, ReadConfig, Start};
 use super::decode::{Columns, Decoder};
 use super::poll::{Feed, Job, Share};
 use super::settings::{client_config, creation_reason, default_to};
 use crate::source::{Reader, Source, SourceBatch, SourceContext, SplitEvent};
 use crate::ConnectError;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use pelton_core::Split;
 use rdkafka::ClientConfig;
@@ -97,12 +97,6 @@ impl Source for KafkaSource {
 
     fn bounded(&self) -> bool {
         self.config.stop_at_end || self.config.max_read_time.is_some()
-    }
-
-    fn error_element(&self) -> DataType {
-        match self.config.format {
-            Format::Json | Format::Text | Format::Raw => DataType::Binary,
-        }
     }
 
     fn splits(&self) -> Vec<Arc<Split>> {
