@@ -12,7 +12,7 @@ pub enum Format {
 }
 
 pub fn print(file: &Path, format: Format) -> Result<()> {
-    let engine = pelton_plugin::Engine::new().context("starting the WebAssembly engine")?;
+    let engine = pelton_plugin::Engine::new(pelton_plugin::EngineOptions::default()).context("starting the WebAssembly engine")?;
     let plugin = engine.load(file)?;
     let told = json!({
         "digest": plugin.digest().to_string(),
