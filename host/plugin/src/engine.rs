@@ -93,7 +93,7 @@ impl Engine {
         }
         let component = Component::from_binary(&self.core.wasm, bytes).map_err(|error| {
             let text = format!("{error:#}");
-            if text.contains("unexpected end") || text.contains("extends past end") {
+            if text.contains("unexpected end") || text.contains("is out of bounds (bound") {
                 let message = format!("it ends after {} bytes in the middle of a section, so it was cut off. Copy or build it again", bytes.len());
                 return PluginError::NotAComponent { plugin: name.into(), message };
             }

@@ -100,7 +100,9 @@ pub(crate) fn fault(store: &mut Store<Sandbox>, error: &wasmtime::Error, limits:
         words
     } else {
         match error.downcast_ref::<Trap>() {
-            Some(Trap::StackOverflow) => "its call stack is exhausted: it recurses too deeply".into(),
+            // Compiled languages keep a stack of their own in linear memory, below which nothing lies: it often runs out first.
+            Some(Trap::StackOverflow) => "its call stack is exhausted: its recursion is too deep".into(),
+            Some(Trap::MemoryOutOfBounds) => "it reached outside its memory: its recursion is too deep for its stack, or it has unsafe code that is wrong".into(),
             Some(Trap::UnreachableCodeReached) => "it stopped without saying why (an abort, or a panic before the SDK's hook was set); the stack shows where".into(),
             Some(trap) => format!("it trapped: {trap}"),
             None => format!("it failed: {}", error.root_cause()),
@@ -116,6 +118,8 @@ fn shown(time: Duration) -> String {
 /// Names of the guest's functions, innermost first.
 fn stack_of(error: &wasmtime::Error) -> String {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
-    let frames: Vec<_> = trace.frames().iter().map(|frame| frame.func_name().unwrap_or("<unnamed>")).collect();
+    // Its text alone has the names as the author wrote them: "  0:  0x1c9 - hostile.wasm!hostile::poison::dig".
+    let text = trace.to_string();
+    let frames: Vec<_> = text.lines().filter_map(|line| line.split_once(" - ")).map(|(_, frame)| frame.split_once('!').map_or(frame, |(_, name)| name)).collect();
     cut(&frames.join("\n"), MAX_MESSAGE_BYTES).into()
 }
