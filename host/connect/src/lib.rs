@@ -15,8 +15,10 @@
 pub mod error;
 pub mod file;
 pub mod format;
+mod generate;
 pub mod kafka;
 mod create;
+mod parquet_write;
 mod read_csv;
 mod read_json;
 mod read_text;
@@ -26,6 +28,7 @@ pub mod secret;
 pub mod settings;
 pub mod sink;
 pub mod source;
+mod write_files;
 
 pub use error::ConnectError;
 pub use file::lines::line_of;

@@ -18,4 +18,7 @@ pub mod compression;
 pub mod decode;
 pub mod find;
 pub mod lines;
+pub mod part;
+pub mod publish;
+pub mod sink;
 pub mod source;
