@@ -12,12 +12,13 @@ struct Bench {
 
 const BENCHES: &[Bench] = &[
     Bench { name: "boundary", package: "pelton-plugin", target: "boundary" },
-    Bench { name: "peers-traffic", package: "pelton-tests", target: "peers_traffic" },
-    Bench { name: "kafka", package: "pelton-tests", target: "kafka_copy" },
 ];
 
 /// Runs the named benchmark, or all.
 pub fn run(name: Option<&str>) -> Result<()> {
+    if name == Some("peers-traffic") {
+        return crate::peers::run();
+    }
     let chosen: Vec<&Bench> = BENCHES.iter().filter(|bench| name.is_none_or(|name| name == bench.name)).collect();
     if chosen.is_empty() {
         let names: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();

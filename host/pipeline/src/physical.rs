@@ -6,6 +6,7 @@
 //! Invariants: a head stands in one stage; the nodes of a stage are sorted so that inputs come first; an edge inside a
 //! stage joins nodes of that stage.
 
+use crate::draw::{Arrow, Drawing, Group, Shape, detail};
 use crate::graph::{Graph, Transform};
 use std::collections::BTreeSet;
 
@@ -71,5 +72,44 @@ impl Physical {
     /// The stage that a node heads.
     pub fn headed_by(&self, node: usize) -> Option<usize> {
         self.stages.iter().position(|stage| stage.head == node)
+    }
+}
+
+/// The plan as it will run: nodes grouped by stage. A node that is fused into several stages is drawn in each.
+pub fn drawing(graph: &Graph) -> Drawing {
+    let physical = Physical::of(graph);
+    let mut shapes: Vec<(usize, usize)> = Vec::new();
+    for (number, stage) in physical.stages.iter().enumerate() {
+        shapes.extend(stage.nodes.iter().map(|node| (number, *node)));
+    }
+    let find = |stage: usize, node: usize| shapes.iter().position(|shape| *shape == (stage, node));
+    let mut edges = Vec::new();
+    for (to, (stage, node)) in shapes.iter().enumerate() {
+        let head = physical.stages[*stage].head == *node;
+        for input in &graph.nodes[*node].inputs {
+            let sources: Vec<usize> = if head {
+                (0..physical.stages.len()).filter_map(|from| find(from, input.node)).collect()
+            } else {
+                find(*stage, input.node).into_iter().collect()
+            };
+            let exchange = match physical.stages[*stage].kind {
+                StageKind::Keyed if head => "by key",
+                StageKind::Sink if head => "to shards",
+                _ => "",
+            };
+            let label = [input.output.as_str(), exchange].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
+            edges.extend(sources.into_iter().map(|from| Arrow { from, to, label: label.clone() }));
+        }
+    }
+    let kind = |stage: &Stage| match stage.kind {
+        StageKind::Source => "one task a split or worker",
+        StageKind::Keyed => "one task a key-group range",
+        StageKind::Sink => "one task a shard",
+    };
+    Drawing {
+        title: format!("{}: as it runs", graph.name),
+        groups: physical.stages.iter().enumerate().map(|(number, stage)| Group { label: format!("stage {}: {}", number + 1, kind(stage)) }).collect(),
+        nodes: shapes.iter().map(|(stage, node)| Shape { label: graph.nodes[*node].name.clone(), detail: detail(&graph.nodes[*node]), group: Some(*stage) }).collect(),
+        edges,
     }
 }
