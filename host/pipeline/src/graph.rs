@@ -230,6 +230,11 @@ pub struct Provider {
 pub trait PluginInfo {
     /// The transforms of a provider's plugin. An error is a sentence for the user.
     fn transforms(&self, provider: &Provider) -> Result<Vec<PluginTransform>, String>;
+
+    /// Whether plugins can be asked at all; if not, any transform, output and config of theirs is taken to be right.
+    fn knows_plugins(&self) -> bool {
+        true
+    }
 }
 
 /// One transform that a plugin offers.
@@ -243,13 +248,16 @@ pub struct PluginTransform {
     pub config_schema: Value,
 }
 
-/// Knows no plugin, so that nothing of theirs is checked: any name and any output is taken to exist.
+/// Knows no plugin, so that nothing of theirs is checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UncheckedPlugins;
 
 impl PluginInfo for UncheckedPlugins {
-    fn transforms(&self, provider: &Provider) -> Result<Vec<PluginTransform>, String> {
-        let named = |name: &String| PluginTransform { name: name.clone(), ..PluginTransform::default() };
-        Ok(provider.transforms.iter().map(|(_, name)| named(name)).collect())
+    fn transforms(&self, _: &Provider) -> Result<Vec<PluginTransform>, String> {
+        Ok(Vec::new())
+    }
+
+    fn knows_plugins(&self) -> bool {
+        false
     }
 }

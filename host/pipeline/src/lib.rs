@@ -1,19 +1,37 @@
 //! Beam YAML to a checked graph and a physical plan.
 //!
 //! In reading order: [`graph`] is what comes out, [`options`] the settings in it, [`diagnostic`] what is said instead when a
-//! file is wrong.
+//! file is wrong. [`load()`] is the way there: `source` fills in the template, `yaml` gives a tree with places, `syntax` knows
+//! Beam's grammar, `provider`, `transform`, `expression` and `windowing` the values in it (with `fields` for reading mappings and
+//! `report` for what is wrong), `connect` turns names into edges of a `draft`, which `load` makes a graph.
 //!
 //! **Invariant:** only this crate knows YAML. Nothing in it touches the outside world: it reads text and gives values.
 
+pub mod columns;
+mod connect;
 pub mod diagnostic;
+mod draft;
+pub mod draw;
+mod expression;
+mod fields;
 pub mod graph;
+mod load;
 pub mod options;
+pub mod physical;
+mod provider;
+mod report;
+mod source;
+mod syntax;
+mod transform;
+mod windowing;
+mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use graph::{
     Aggregate, AggregateFunction, Expression, Graph, Input, LATE, Language, LogLevel, Node, Place, PluginInfo, PluginTransform,
     Provider, TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
 };
+pub use load::load;
 pub use options::{Options, SourceWatermark, Watermark};
 
 use std::path::PathBuf;

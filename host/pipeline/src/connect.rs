@@ -1,0 +1,448 @@
+//! Names to edges: scopes, references, implicit flattens, inserted windowing.
+//!
+//! First every transform of the file is declared in the scope that it stands in (a composite opens one of its own, in which
+//! only the names of its inputs are visible from outside), then every reference is looked up.
+
+use std::collections::HashSet;
+
+use crate::draft::{Draft, Edge};
+use crate::graph::Transform;
+use crate::report::{Report, suggestion};
+use crate::source::Mark;
+use crate::syntax::{Body, Reference, Spec};
+use crate::transform::{Arity, Context, lower};
+use crate::windowing::windowing;
+use crate::yaml::Yaml;
+
+/// What comes out: the drafts, and those whose outputs were misspelt somewhere, so that nothing more is said of them.
+pub(crate) struct Connected {
+    pub drafts: Vec<Draft>,
+    pub excused: HashSet<usize>,
+}
+
+/// Connects everything in the pipeline.
+pub(crate) fn connect(pipeline: &Spec<'_>, context: &Context<'_>, report: &mut Report<'_>) -> Connected {
+    let mut connector = Connector {
+        context,
+        report,
+        drafts: Vec::new(),
+        scopes: vec![Scope::default()],
+        items: Vec::new(),
+        names: HashSet::new(),
+        excused: HashSet::new(),
+    };
+    connector.declare_body(&pipeline.body, 0, pipeline.windowing);
+    for item in 0..connector.items.len() {
+        connector.connect_item(item);
+    }
+    Connected { drafts: connector.drafts, excused: connector.excused }
+}
+
+struct Connector<'c, 'y, 's, 'r> {
+    context: &'c Context<'c>,
+    report: &'r mut Report<'s>,
+    drafts: Vec<Draft>,
+    scopes: Vec<Scope>,
+    items: Vec<Item<'y>>,
+    /// Full names in use.
+    names: HashSet<String>,
+    excused: HashSet<usize>,
+}
+
+/// The names that a reference can mean.
+#[derive(Default)]
+struct Scope {
+    prefix: String,
+    items: Vec<usize>,
+    /// Inputs of the composite: (tag, draft).
+    ports: Vec<(String, usize)>,
+    parent: Option<usize>,
+}
+
+struct Item<'y> {
+    spec: &'y Spec<'y>,
+    scope: usize,
+    /// Full name.
+    name: String,
+    windowing: Option<&'y Yaml>,
+    link: Link,
+    target: Target,
+}
+
+/// What an item reads.
+#[derive(Clone, Copy)]
+enum Link {
+    /// What its `input` says.
+    Named,
+    /// The item before it in a chain.
+    Previous(usize),
+    /// The inputs of the chain that it begins.
+    Chain,
+}
+
+/// Where an item's inputs go and outputs come from.
+enum Target {
+    Leaf { draft: usize, main: Option<usize>, arity: Option<Arity> },
+    Composite { ports: Vec<(String, usize)>, outputs: Vec<(String, usize)>, scope: usize },
+}
+
+impl<'y> Connector<'_, 'y, '_, '_> {
+    fn declare_body(&mut self, body: &'y Body<'y>, scope: usize, push: Option<&'y Yaml>) {
+        match body {
+            Body::Leaf => {}
+            Body::Composite(specs) => {
+                let labels = labels(specs.iter());
+                for spec in specs {
+                    self.declare(spec, scope, Link::Named, push, &labels);
+                }
+            }
+            Body::Chain { transforms, extra } => {
+                let labels = labels(transforms.iter().chain(extra));
+                let mut previous = None;
+                for spec in transforms {
+                    let link = previous.map_or(Link::Chain, Link::Previous);
+                    previous = Some(self.declare(spec, scope, link, push, &labels));
+                }
+                for spec in extra {
+                    self.declare(spec, scope, Link::Named, push, &labels);
+                }
+            }
+        }
+    }
+
+    fn declare(&mut self, spec: &'y Spec<'y>, scope: usize, link: Link, push: Option<&'y Yaml>, labels: &[&str]) -> usize {
+        let name = self.full_name(spec, scope, labels);
+        let is_root = match link {
+            Link::Named => spec.inputs.as_ref().is_none_or(Vec::is_empty),
+            Link::Previous(_) => false,
+            Link::Chain => self.scopes[scope].ports.is_empty(),
+        };
+        let windowing = spec.windowing.or(if is_root { push } else { None });
+        let target = match &spec.body {
+            Body::Leaf => self.declare_leaf(spec, &name, is_root, windowing),
+            body => self.declare_composite(spec, body, &name, scope, link, windowing.filter(|_| is_root)),
+        };
+        let index = self.items.len();
+        self.items.push(Item { spec, scope, name, windowing, link, target });
+        self.scopes[scope].items.push(index);
+        index
+    }
+
+    fn full_name(&mut self, spec: &Spec<'_>, scope: usize, labels: &[&str]) -> String {
+        let prefix = &self.scopes[scope].prefix;
+        if let Some((name, mark)) = &spec.name {
+            let full = format!("{prefix}{name}");
+            if self.names.contains(&full) {
+                self.report.error(*mark, format!("the name `{name}` is used twice"));
+            }
+            return self.unique(full);
+        }
+        let repeated = labels.iter().filter(|label| **label == spec.kind).count() > 1;
+        let full = match repeated {
+            // As in Beam, so that adding a transform elsewhere does not rename this one's neighbours.
+            true => format!("{prefix}{}@{}", spec.kind, self.report.place(spec.mark).line),
+            false => format!("{prefix}{}", spec.kind),
+        };
+        self.unique(full)
+    }
+
+    fn unique(&mut self, name: String) -> String {
+        let mut candidate = name.clone();
+        let mut number = 2;
+        while !self.names.insert(candidate.clone()) {
+            candidate = format!("{name}-{number}");
+            number += 1;
+        }
+        candidate
+    }
+
+    fn add(&mut self, draft: Draft) -> usize {
+        self.drafts.push(draft);
+        self.drafts.len() - 1
+    }
+
+    fn declare_leaf(&mut self, spec: &'y Spec<'y>, name: &str, is_root: bool, windowing: Option<&'y Yaml>) -> Target {
+        let lowered = lower(spec, self.context, self.report);
+        let (arity, has_main) = (lowered.arity, lowered.has_main);
+        let draft = self.add(Draft::written(name.to_string(), spec.mark, lowered));
+        let mut main = has_main.then_some(draft);
+        if let Some(yaml) = windowing.filter(|_| is_root && has_main && spec.kind != "WindowInto") {
+            let edge = Edge { draft, output: String::new(), mark: yaml.mark };
+            main = Some(self.window(edge, yaml, name, "output").draft);
+        }
+        Target::Leaf { draft, main, arity }
+    }
+
+    fn declare_composite(
+        &mut self,
+        spec: &'y Spec<'y>,
+        body: &'y Body<'y>,
+        name: &str,
+        outer: usize,
+        link: Link,
+        push: Option<&'y Yaml>,
+    ) -> Target {
+        let tags: Vec<String> = match link {
+            Link::Named => spec.inputs.iter().flatten().map(|port| port.tag.clone()).collect(),
+            Link::Previous(_) => vec!["input".to_string()],
+            Link::Chain => self.scopes[outer].ports.iter().map(|(tag, _)| tag.clone()).collect(),
+        };
+        let mut ports = Vec::new();
+        for tag in tags {
+            let draft = self.add(Draft::pass(format!("{name}[{tag}]"), spec.mark));
+            ports.push((tag, draft));
+        }
+        let scope = self.scopes.len();
+        self.scopes.push(Scope { prefix: format!("{name}/"), items: Vec::new(), ports: ports.clone(), parent: Some(outer) });
+        self.declare_body(body, scope, push);
+        let mut outputs = Vec::new();
+        match (&spec.outputs, body) {
+            (Some(written), _) => {
+                for (output, _) in written {
+                    let draft = self.add(Draft::pass(format!("{name}.{output}"), spec.mark));
+                    outputs.push((output.clone(), draft));
+                }
+            }
+            (None, Body::Chain { transforms, .. }) => {
+                // What the last of a chain gives out is what the chain gives out.
+                let last = transforms.len().checked_sub(1).and_then(|last| self.scopes[scope].items.get(last));
+                if let Some(edge) = last.and_then(|&last| self.main_of(last, spec.mark).ok()) {
+                    let draft = self.add(Draft::pass(name.to_string(), spec.mark));
+                    self.drafts[draft].inputs.push(edge);
+                    outputs.push((String::new(), draft));
+                }
+            }
+            _ => {}
+        }
+        Target::Composite { ports, outputs, scope }
+    }
+
+    /// The main output of an item, or why there is none.
+    fn main_of(&self, item: usize, mark: Mark) -> Result<Edge, String> {
+        let label = self.items[item].spec.label();
+        let edge = |draft, output: &str| Edge { draft, output: output.to_string(), mark };
+        let several = |names: Vec<&str>| {
+            let names: Vec<String> = names.iter().map(|name| format!("`{label}.{name}`")).collect();
+            format!("`{label}` has several outputs: read {}", names.join(" or "))
+        };
+        match &self.items[item].target {
+            Target::Leaf { main: Some(main), .. } => Ok(edge(*main, "")),
+            Target::Leaf { draft, .. } => match self.drafts[*draft].outputs.as_slice() {
+                _ if self.drafts[*draft].open => Ok(edge(*draft, "")),
+                [] => Err(format!("`{label}` has no output")),
+                [only] => Ok(edge(*draft, only)),
+                names => Err(several(names.iter().map(String::as_str).collect())),
+            },
+            Target::Composite { outputs, .. } => match outputs.as_slice() {
+                [] => Err(format!("`{label}` has no output: say which with `output`")),
+                [(_, only)] => Ok(edge(*only, "")),
+                names => Err(several(names.iter().map(|(name, _)| name.as_str()).collect())),
+            },
+        }
+    }
+
+    /// A named output of an item, or why there is none.
+    fn output_of(&self, item: usize, output: &str, mark: Mark) -> Result<Edge, (String, Option<String>)> {
+        let label = self.items[item].spec.label();
+        let edge = |draft, output: &str| Edge { draft, output: output.to_string(), mark };
+        let names: Vec<&str> = match &self.items[item].target {
+            Target::Leaf { draft, main, .. } => {
+                let draft_id = *draft;
+                let draft = &self.drafts[draft_id];
+                let error = draft.error_output.as_ref().map(|(name, _)| name);
+                if draft.open || draft.outputs.iter().chain(error).any(|name| name == output) {
+                    return Ok(edge(draft_id, output));
+                }
+                // Beam's name of the other output where there is one for errors.
+                if let (Some(_), Some(main), "good") = (error, main, output) {
+                    return Ok(edge(*main, ""));
+                }
+                draft.outputs.iter().chain(error).map(String::as_str).collect()
+            }
+            Target::Composite { outputs, .. } => {
+                if let Some((_, draft)) = outputs.iter().find(|(name, _)| name == output) {
+                    return Ok(edge(*draft, ""));
+                }
+                outputs.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect()
+            }
+        };
+        Err((format!("`{label}` has no output `{output}`"), suggestion(output, names)))
+    }
+
+    fn resolve(&mut self, reference: &Reference, scope: usize) -> Option<Edge> {
+        let Reference { text, mark } = reference;
+        if let Some((_, draft)) = self.scopes[scope].ports.iter().find(|(tag, _)| tag == text) {
+            return Some(Edge { draft: *draft, output: String::new(), mark: *mark });
+        }
+        let found = match self.find(text, scope) {
+            Found::One(item) => self.main_of(item, *mark).map_err(|message| (message, None)),
+            Found::Several(lines) => Err((format!("`{text}` could be any of several transforms"), Some(lines))),
+            Found::Nothing => match text.rsplit_once('.').map(|(name, output)| (self.find(name, scope), output)) {
+                Some((Found::One(item), output)) => {
+                    let found = self.output_of(item, output, *mark);
+                    if let (Err(_), Target::Leaf { draft, .. }) = (&found, &self.items[item].target) {
+                        self.excused.insert(*draft);
+                    }
+                    found
+                }
+                Some((Found::Several(lines), _)) => Err((format!("`{text}` could mean several transforms"), Some(lines))),
+                _ => Err((format!("there is no transform `{text}` here"), self.help_with_name(text, scope))),
+            },
+        };
+        found.map_err(|(message, help)| self.report.error_with_help(*mark, message, help)).ok()
+    }
+
+    /// By name first, then by type if only one has it.
+    fn find(&self, name: &str, scope: usize) -> Found {
+        let items = &self.scopes[scope].items;
+        let named = items.iter().find(|&&item| self.items[item].spec.name.as_ref().is_some_and(|(own, _)| own == name));
+        if let Some(item) = named {
+            return Found::One(*item);
+        }
+        let typed: Vec<usize> = items.iter().copied().filter(|&item| self.items[item].spec.kind == name).collect();
+        match typed.as_slice() {
+            [] => Found::Nothing,
+            [item] => Found::One(*item),
+            several => {
+                let line = |item: &usize| self.report.place(self.items[*item].spec.mark).line.to_string();
+                let lines: Vec<String> = several.iter().map(line).collect();
+                Found::Several(format!("give them names; they are in lines {}", lines.join(", ")))
+            }
+        }
+    }
+
+    fn help_with_name(&self, wrong: &str, scope: usize) -> Option<String> {
+        let mut outer = self.scopes[scope].parent;
+        while let Some(parent) = outer {
+            if !matches!(self.find(wrong, parent), Found::Nothing) {
+                return Some(format!("`{wrong}` is outside of this composite: hand it in with `input` of the composite"));
+            }
+            outer = self.scopes[parent].parent;
+        }
+        let scope = &self.scopes[scope];
+        let names = scope.items.iter().map(|&item| self.items[item].spec.label()).filter(|name| !name.is_empty());
+        suggestion(wrong, names.chain(scope.ports.iter().map(|(tag, _)| tag.as_str())))
+    }
+
+    fn connect_item(&mut self, item: usize) {
+        let (spec, scope, link) = (self.items[item].spec, self.items[item].scope, self.items[item].link);
+        let mut ports: Vec<(String, Vec<Edge>)> = Vec::new();
+        let mut complete = true;
+        match link {
+            Link::Named => {
+                for port in spec.inputs.iter().flatten() {
+                    let edges: Vec<Edge> = port.references.iter().filter_map(|reference| self.resolve(reference, scope)).collect();
+                    complete &= edges.len() == port.references.len() && !edges.is_empty();
+                    if port.references.is_empty() {
+                        self.report.error(port.mark, "this input names nothing");
+                    }
+                    ports.push((port.tag.clone(), edges));
+                }
+            }
+            Link::Previous(previous) => match self.main_of(previous, spec.kind_mark) {
+                Ok(edge) => ports.push(("input".to_string(), vec![edge])),
+                Err(message) => {
+                    complete = false;
+                    let help = "in a chain each transform reads the one before; a sink ends it".to_string();
+                    self.report.error_with_help(spec.kind_mark, message, Some(help));
+                }
+            },
+            Link::Chain => {
+                for (tag, draft) in self.scopes[scope].ports.clone() {
+                    ports.push((tag, vec![Edge { draft, output: String::new(), mark: spec.mark }]));
+                }
+            }
+        }
+        if complete {
+            self.check_arity(item, ports.len());
+        }
+        for (tag, edges) in ports {
+            self.connect_port(item, &tag, edges);
+        }
+        self.connect_outputs(item);
+    }
+
+    fn check_arity(&mut self, item: usize, ports: usize) {
+        let Item { spec, target, link, .. } = &self.items[item];
+        let Target::Leaf { arity, .. } = target else { return };
+        let kind = &spec.kind;
+        let mark = spec.inputs.iter().flatten().map(|port| port.mark).next().unwrap_or(spec.kind_mark);
+        match (arity, ports) {
+            (Some(Arity::None), 1..) => self.report.error(mark, format!("`{kind}` is a source and reads no input")),
+            (Some(Arity::One | Arity::Many), 0) => {
+                let help = match link {
+                    Link::Chain => "a chain begins with a source, or has an `input` itself",
+                    _ => "say which transform it reads with `input`",
+                };
+                self.report.error_with_help(spec.kind_mark, format!("`{kind}` needs an input"), Some(help.to_string()));
+            }
+            (Some(Arity::One), 2..) => {
+                let help = "a list of names is one input with the rows of all of them".to_string();
+                self.report.error_with_help(mark, format!("`{kind}` has one input, not {ports}"), Some(help));
+            }
+            _ => {}
+        }
+    }
+
+    fn connect_port(&mut self, item: usize, tag: &str, edges: Vec<Edge>) {
+        let Item { spec, name, target, .. } = &self.items[item];
+        let (many, reader) = match target {
+            Target::Leaf { draft, arity, .. } => (*arity == Some(Arity::Many), Some(*draft)),
+            Target::Composite { ports, .. } => (false, ports.iter().find(|(own, _)| own == tag).map(|(_, draft)| *draft)),
+        };
+        let Some(reader) = reader else { return };
+        let (name, mark, kind) = (name.clone(), spec.mark, spec.kind.as_str());
+        let windowing = self.items[item].windowing.filter(|_| kind != "WindowInto");
+        let edges = match edges.len() {
+            2.. if !many => {
+                let mark_of_edge = edges[0].mark;
+                let flatten = self.unique(format!("{name}-Flatten[{tag}]"));
+                let draft = self.add(Draft::inserted(flatten, mark, Transform::Flatten, edges));
+                vec![Edge { draft, output: String::new(), mark: mark_of_edge }]
+            }
+            _ => edges,
+        };
+        let single = edges.len() == 1;
+        for (index, edge) in edges.into_iter().enumerate() {
+            let edge = match windowing {
+                Some(yaml) if single => self.window(edge, yaml, &name, tag),
+                Some(yaml) => self.window(edge, yaml, &name, &format!("{tag}{index}")),
+                None => edge,
+            };
+            self.drafts[reader].inputs.push(edge);
+        }
+    }
+
+    /// Puts a WindowInto behind an edge.
+    fn window(&mut self, edge: Edge, yaml: &Yaml, name: &str, tag: &str) -> Edge {
+        let Some(window) = windowing(yaml, self.report) else { return edge };
+        let transform = Transform::WindowInto { window, allowed_lateness: self.context.allowed_lateness };
+        let name = self.unique(format!("{name}/WindowInto[{tag}]"));
+        let mark = edge.mark;
+        let draft = self.add(Draft::inserted(name, yaml.mark, transform, vec![edge]));
+        Edge { draft, output: String::new(), mark }
+    }
+
+    fn connect_outputs(&mut self, item: usize) {
+        let Target::Composite { outputs, scope, .. } = &self.items[item].target else { return };
+        let (outputs, scope) = (outputs.clone(), *scope);
+        let written = self.items[item].spec.outputs.iter().flatten();
+        for ((_, reference), (_, draft)) in written.zip(outputs) {
+            if let Some(edge) = self.resolve(reference, scope) {
+                self.drafts[draft].inputs.push(edge);
+            }
+        }
+    }
+}
+
+enum Found {
+    One(usize),
+    /// With a hint where they are.
+    Several(String),
+    Nothing,
+}
+
+/// What the transforms of one scope are called as far as they do not say it themselves: their types.
+fn labels<'y>(specs: impl Iterator<Item = &'y Spec<'y>>) -> Vec<&'y str> {
+    specs.map(Spec::label).collect()
+}

@@ -1,0 +1,172 @@
+//! Drawings of a plan: what is drawn, apart from how.
+//!
+//! A [`Drawing`] is boxes, arrows and groups with text in them. It is made from a [`Graph`] here and from a physical plan
+//! elsewhere, and written as text for a terminal, as DOT, or as SVG. None of it needs a tool or a font beyond the reader's.
+
+mod dot;
+mod layout;
+mod svg;
+mod text;
+
+use crate::graph::{AggregateFunction, Expression, Graph, LogLevel, Node, TimeUnit, Transform};
+use pelton_core::window::WindowFn;
+
+/// Something to draw.
+#[derive(Clone, Debug, Default)]
+pub struct Drawing {
+    /// Above it.
+    pub title: String,
+    /// Frames around some of the boxes, such as the stages of a plan; may be empty.
+    pub groups: Vec<Group>,
+    /// The boxes.
+    pub nodes: Vec<Shape>,
+    /// The arrows.
+    pub edges: Vec<Arrow>,
+}
+
+/// A frame.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// In its corner.
+    pub label: String,
+}
+
+/// A box.
+#[derive(Clone, Debug, Default)]
+pub struct Shape {
+    /// In bold.
+    pub label: String,
+    /// Below it; lines are separated by `\n`; may be empty.
+    pub detail: String,
+    /// Index of its frame.
+    pub group: Option<usize>,
+}
+
+/// An arrow.
+#[derive(Clone, Debug, Default)]
+pub struct Arrow {
+    /// Index of the box where it begins.
+    pub from: usize,
+    /// Index of the box where it ends.
+    pub to: usize,
+    /// Beside it; may be empty.
+    pub label: String,
+}
+
+impl Drawing {
+    /// For a terminal: an indented tree, each box once.
+    pub fn to_text(&self) -> String {
+        text::write(self)
+    }
+
+    /// For Graphviz and what else reads DOT.
+    pub fn to_dot(&self) -> String {
+        dot::write(self)
+    }
+
+    /// For a browser.
+    pub fn to_svg(&self) -> String {
+        svg::write(self)
+    }
+}
+
+impl Graph {
+    /// The plan as written, before anything is fused.
+    pub fn drawing(&self) -> Drawing {
+        let nodes = self.nodes.iter().map(|node| Shape { label: node.name.clone(), detail: detail(node), group: None });
+        let edges = self.nodes.iter().flat_map(|node| {
+            node.inputs.iter().map(|input| Arrow { from: input.node, to: node.id, label: input.output.clone() })
+        });
+        Drawing { title: self.name.clone(), groups: Vec::new(), nodes: nodes.collect(), edges: edges.collect() }
+    }
+}
+
+/// One line for what a node does, and one for its windows where they matter.
+pub fn detail(node: &Node) -> String {
+    let what = describe(&node.transform);
+    let kind = node.transform.kind();
+    let first = match (node.name.rsplit('/').next() == Some(kind), what.is_empty()) {
+        (true, _) => what,
+        (false, true) => kind.to_string(),
+        (false, false) => format!("{kind}: {what}"),
+    };
+    match (&node.transform, node.windowing) {
+        (Transform::Combine { .. }, Some(window)) => format!("{first}\nper window: {}", describe_window(window)),
+        _ => first,
+    }
+}
+
+fn describe(transform: &Transform) -> String {
+    match transform {
+        Transform::Source { config, .. } | Transform::Sink { config, .. } => {
+            let place = ["path", "topic"].iter().find_map(|key| config.get(key)?.as_str());
+            place.unwrap_or_default().to_string()
+        }
+        Transform::Plugin { .. } | Transform::Flatten | Transform::StripErrorMetadata => String::new(),
+        Transform::AssignTimestamps { timestamp, unit, .. } => match unit {
+            TimeUnit::Seconds => quoted(timestamp),
+            TimeUnit::Milliseconds => format!("{} in ms", quoted(timestamp)),
+            TimeUnit::Microseconds => format!("{} in us", quoted(timestamp)),
+            TimeUnit::Nanoseconds => format!("{} in ns", quoted(timestamp)),
+        },
+        Transform::WindowInto { window, .. } => describe_window(*window),
+        Transform::ExtractWindowingInfo { fields } => names(fields.iter().map(|(name, _)| name.as_str())),
+        Transform::MapToFields { fields, append, drop } => {
+            let fields = names(fields.iter().map(|(name, _)| name.as_str()));
+            let dropped = if drop.is_empty() { String::new() } else { format!(", without {}", names(drop.iter().map(String::as_str))) };
+            format!("{}{fields}{dropped}", if *append { "+ " } else { "" })
+        }
+        Transform::Filter { keep } => quoted(keep),
+        Transform::Partition { by, .. } => format!("by {}", quoted(by)),
+        Transform::Combine { group_by, combine } => {
+            let columns = combine.iter().map(|aggregate| {
+                let value = aggregate.value.as_ref().map_or("*", |value| value.text.as_str());
+                format!("{} = {}({value})", aggregate.name, function(aggregate.function))
+            });
+            let columns: Vec<String> = columns.collect();
+            match group_by.is_empty() {
+                true => columns.join(", "),
+                false => format!("{} by {}", columns.join(", "), names(group_by.iter().map(|(name, _)| name.as_str()))),
+            }
+        }
+        Transform::LogForTesting { level, .. } => match level {
+            LogLevel::Error => "ERROR".to_string(),
+            LogLevel::Info => "INFO".to_string(),
+            LogLevel::Debug => "DEBUG".to_string(),
+        },
+    }
+}
+
+fn describe_window(window: WindowFn) -> String {
+    match window {
+        WindowFn::Global => "global".to_string(),
+        WindowFn::Fixed { size, offset } if offset.micros() == 0 => format!("fixed {size}"),
+        WindowFn::Fixed { size, offset } => format!("fixed {size} + {offset}"),
+    }
+}
+
+fn function(function: AggregateFunction) -> &'static str {
+    match function {
+        AggregateFunction::Count => "count",
+        AggregateFunction::Sum => "sum",
+        AggregateFunction::Min => "min",
+        AggregateFunction::Max => "max",
+        AggregateFunction::Mean => "mean",
+    }
+}
+
+fn quoted(expression: &Expression) -> String {
+    expression.text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Cut so that a box stays a box.
+fn shortened(text: &str, limit: usize) -> String {
+    match text.chars().count() > limit {
+        true => text.chars().take(limit - 1).chain(['…']).collect(),
+        false => text.to_string(),
+    }
+}

@@ -1,0 +1,144 @@
+//! Expressions and aggregates as the file writes them. Their text is compiled later, when the columns are known.
+
+use crate::fields::{Fields, text};
+use crate::graph::{Aggregate, AggregateFunction, Expression, Language};
+use crate::report::{Report, suggestion};
+use crate::source::Mark;
+use crate::yaml::{Content, Entry, Yaml};
+
+/// The language of a transform's expressions; `None`: one that we do not have, which has been reported once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialect(Option<Language>);
+
+impl Default for Dialect {
+    fn default() -> Dialect {
+        Dialect(Some(Language::Generic))
+    }
+}
+
+impl Dialect {
+    /// `language` of a config, if given.
+    pub fn read(self, fields: &mut Fields<'_>, report: &mut Report<'_>) -> Dialect {
+        match fields.get("language") {
+            None => self,
+            Some(entry) => match text(&entry.value, "`language`", report) {
+                Some(name) => dialect(name, entry.value.mark, report),
+                None => Dialect(None),
+            },
+        }
+    }
+}
+
+/// A language by name.
+pub(crate) fn dialect(name: &str, mark: Mark, report: &mut Report<'_>) -> Dialect {
+    match name {
+        "generic" => Dialect(Some(Language::Generic)),
+        "sql" => Dialect(Some(Language::Sql)),
+        "python" | "javascript" | "java" | "calcite" => {
+            let help = "use `language: generic` (a field, a literal, one comparison), `language: sql`, or a plugin".to_string();
+            report.error_with_help(mark, format!("expressions in {name} are not available"), Some(help));
+            Dialect(None)
+        }
+        other => {
+            let help = suggestion(other, ["generic", "sql"]);
+            report.error_with_help(mark, format!("unknown language `{other}`"), help);
+            Dialect(None)
+        }
+    }
+}
+
+/// An expression: a scalar, or `{expression, output_type}`.
+pub(crate) fn field(yaml: &Yaml, dialect: Dialect, report: &mut Report<'_>) -> Option<Expression> {
+    let Content::Mapping(entries) = &yaml.content else { return scalar(yaml, dialect, None, report) };
+    if let Some(entry) = entries.iter().find(|entry| matches!(entry.key.as_str(), "callable" | "path" | "name")) {
+        let help = "use an expression in `language: generic` or `language: sql`, or a plugin".to_string();
+        report.error_with_help(entry.mark, format!("`{}` is code in Python or JavaScript, which is not available", entry.key), Some(help));
+        return None;
+    }
+    let mut fields = Fields::of(Some(yaml), yaml.mark, "an expression", report);
+    let output_type = fields.text("output_type", report).map(str::to_string);
+    let expression = fields.require("expression", report);
+    fields.finish(report);
+    scalar(&expression?.value, dialect, output_type, report)
+}
+
+fn scalar(yaml: &Yaml, dialect: Dialect, output_type: Option<String>, report: &mut Report<'_>) -> Option<Expression> {
+    let text = match &yaml.content {
+        Content::Text(text) if text.trim().is_empty() => {
+            report.error(yaml.mark, "an expression is missing here");
+            return None;
+        }
+        Content::Text(text) => text.clone(),
+        Content::Number(number, _) => number.to_string(),
+        Content::Bool(value) => value.to_string(),
+        _ => {
+            report.error(yaml.mark, format!("an expression must be a string, a number or a boolean, not {}", yaml.kind()));
+            return None;
+        }
+    };
+    Some(Expression { language: dialect.0?, text, place: report.place(yaml.mark), output_type })
+}
+
+/// A column by its name.
+pub(crate) fn column(name: &str, mark: Mark, report: &Report<'_>) -> Expression {
+    Expression { language: Language::Generic, text: name.to_string(), place: report.place(mark), output_type: None }
+}
+
+const FUNCTIONS: [(&str, AggregateFunction); 5] = [
+    ("count", AggregateFunction::Count),
+    ("sum", AggregateFunction::Sum),
+    ("min", AggregateFunction::Min),
+    ("max", AggregateFunction::Max),
+    ("mean", AggregateFunction::Mean),
+];
+
+/// One entry of `combine`: `out: fn`, or `out: {value, fn}`. Without `value` the column of the same name is aggregated, as in
+/// Beam, except that `count` then counts rows.
+pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, report: &mut Report<'_>) -> Option<Aggregate> {
+    let (function, mark, value) = match &entry.value.content {
+        Content::Mapping(_) => {
+            let mut fields = Fields::of(Some(&entry.value), entry.mark, format!("`{}`", entry.key), report);
+            let function = fields.require("fn", report);
+            let given = fields.get("value");
+            let value = given.and_then(|given| field(&given.value, dialect, report));
+            fields.finish(report);
+            let (function, mark) = function_name(&function?.value, report)?;
+            if given.is_some() && value.is_none() {
+                return None;
+            }
+            (function, mark, value)
+        }
+        _ => (text(&entry.value, "an aggregate", report)?, entry.value.mark, None),
+    };
+    let Some((_, function)) = FUNCTIONS.iter().find(|(name, _)| *name == function) else {
+        unknown_function(function, mark, report);
+        return None;
+    };
+    let value = match function {
+        AggregateFunction::Count => value,
+        _ => Some(value.unwrap_or_else(|| column(&entry.key, entry.mark, report))),
+    };
+    Some(Aggregate { name: entry.key.clone(), function: *function, value })
+}
+
+/// `fn: sum`, or `fn: {type: sum}`.
+fn function_name<'y>(yaml: &'y Yaml, report: &mut Report<'_>) -> Option<(&'y str, Mark)> {
+    if yaml.entries().is_none() {
+        return Some((text(yaml, "`fn`", report)?, yaml.mark));
+    }
+    let mut fields = Fields::of(Some(yaml), yaml.mark, "`fn`", report);
+    let kind = fields.require("type", report);
+    fields.not_yet("config", report);
+    fields.finish(report);
+    let kind = kind?;
+    Some((text(&kind.value, "`type`", report)?, kind.value.mark))
+}
+
+fn unknown_function(name: &str, mark: Mark, report: &mut Report<'_>) {
+    if matches!(name, "any" | "all" | "group" | "concat") {
+        report.error(mark, format!("the aggregate `{name}` of Beam is not available yet"));
+    } else {
+        let help = suggestion(name, FUNCTIONS.map(|(name, _)| name));
+        report.error_with_help(mark, format!("unknown aggregate `{name}`"), help);
+    }
+}

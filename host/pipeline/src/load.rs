@@ -1,0 +1,147 @@
+//! From text to graph, all steps in order: template, YAML, grammar, providers, transforms, edges, order, windowing.
+
+use std::collections::HashSet;
+
+use pelton_core::catalog::ConnectorSpec;
+use pelton_core::window::WindowFn;
+
+use crate::Settings;
+use crate::connect::{Connected, connect};
+use crate::diagnostic::Diagnostic;
+use crate::draft::{Draft, Kind, check_errors_are_read, order};
+use crate::graph::{Graph, Input, LATE, Node, PluginInfo, Transform};
+use crate::options::{self, Options, SourceMarks};
+use crate::provider;
+use crate::report::{Report, suggestion};
+use crate::source::Source;
+use crate::transform::{BUILT_IN, Context};
+use crate::{syntax, yaml};
+
+/// Reads and checks a pipeline. On failure every mistake that can be found in one go, and the warnings among them.
+pub fn load(
+    settings: &Settings,
+    catalog: &[&'static ConnectorSpec],
+    plugins: &dyn PluginInfo,
+) -> Result<Graph, Vec<Diagnostic>> {
+    let source = Source::expand(settings)?;
+    let mut report = Report::new(&source);
+    let graph = load_expanded(settings, catalog, plugins, &mut report);
+    let failed = report.has_errors();
+    let findings = report.finish();
+    match graph {
+        Some(graph) if !failed => Ok(Graph { warnings: findings, ..graph }),
+        _ => Err(findings),
+    }
+}
+
+fn load_expanded(
+    settings: &Settings,
+    catalog: &[&'static ConnectorSpec],
+    plugins: &dyn PluginInfo,
+    report: &mut Report<'_>,
+) -> Option<Graph> {
+    let root = yaml::parse(report)?;
+    let file = syntax::file(&root, report)?;
+    let (options, source_marks) = options::options(file.options, report);
+    let taken: Vec<&str> = BUILT_IN.iter().copied().chain(["composite", "chain"]).chain(catalog.iter().map(|c| c.name)).collect();
+    let (providers, offered) = provider::providers(file.providers, &settings.file, &taken, plugins, report);
+    let context = Context { catalog, offered: &offered, allowed_lateness: options.watermark.allowed_lateness };
+    let Connected { drafts, excused } = connect(&file.pipeline, &context, report);
+    let order = order(&drafts, report);
+    check_errors_are_read(&drafts, order.as_deref(), &excused, report);
+    check_sources(&drafts, &source_marks, report);
+    let order = order?;
+    if report.has_errors() {
+        return None;
+    }
+    let nodes = nodes(drafts, &order, &options, report);
+    let stem = settings.file.file_stem().map_or_else(|| "pipeline".to_string(), |stem| stem.to_string_lossy().into_owned());
+    let name = options.name.clone().unwrap_or(stem);
+    Some(Graph { name, options, providers, nodes, warnings: Vec::new() })
+}
+
+/// `watermark.sources` must name sources.
+fn check_sources(drafts: &[Draft], marks: &SourceMarks, report: &mut Report<'_>) {
+    let source = |draft: &&Draft| matches!(draft.kind, Kind::Written(Some(Transform::Source { .. })));
+    let names: HashSet<&str> = drafts.iter().filter(source).map(|draft| draft.name.as_str()).collect();
+    for (name, mark) in marks.iter().filter(|(name, _)| !names.contains(name.as_str())) {
+        let mut known: Vec<&str> = names.iter().copied().collect();
+        known.sort_unstable();
+        report.error_with_help(*mark, format!("there is no source `{name}`"), suggestion(name, known));
+    }
+}
+
+/// Drops the ends of composites, numbers what is left and hands windowing down.
+fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Report<'_>) -> Vec<Node> {
+    // For each draft the node and output that stand for its main output.
+    let mut standing: Vec<Option<Input>> = vec![None; drafts.len()];
+    let mut windows: Vec<WindowFn> = Vec::new();
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut drafts: Vec<Option<Draft>> = drafts.into_iter().map(Some).collect();
+    for &index in order {
+        let Some(draft) = drafts[index].take() else { continue };
+        let mut inputs = Vec::with_capacity(draft.inputs.len());
+        for edge in &draft.inputs {
+            if let Some(input) = &standing[edge.draft] {
+                let output = if edge.output.is_empty() { input.output.clone() } else { edge.output.clone() };
+                declare_output(&mut nodes[input.node], &output);
+                inputs.push(Input { node: input.node, output });
+            }
+        }
+        let transform = match draft.kind {
+            Kind::Written(Some(transform)) | Kind::Inserted(transform) => transform,
+            // A transform that was not understood has been reported, and then nothing comes this far.
+            Kind::Written(None) | Kind::Pass => {
+                standing[index] = inputs.into_iter().next();
+                continue;
+            }
+        };
+        let id = nodes.len();
+        standing[index] = Some(Input { node: id, output: String::new() });
+        let window = windowing(&transform, &inputs, &windows);
+        let window = window.unwrap_or_else(|other| {
+            let message = format!("the inputs of `{}` have different windowing", draft.name);
+            report.error_with_help(draft.mark, message, Some("give each of them the same `windowing`".to_string()));
+            other
+        });
+        windows.push(window);
+        let outputs = draft.outputs.into_iter().filter(|name| !is_late(&transform, name)).collect();
+        nodes.push(Node {
+            id,
+            name: draft.name,
+            place: report.place(draft.mark),
+            windowing: (!matches!(transform, Transform::Sink { .. })).then_some(window),
+            transform,
+            inputs,
+            outputs,
+            error_output: draft.error_output.map(|(name, _)| name),
+            allowed_lateness: options.watermark.allowed_lateness,
+        });
+    }
+    nodes
+}
+
+/// Outputs of a plugin that could not be asked are known by being read.
+fn declare_output(node: &mut Node, output: &str) {
+    let known = output.is_empty()
+        || node.outputs.iter().any(|name| name == output)
+        || node.error_output.as_deref() == Some(output)
+        || is_late(&node.transform, output);
+    if !known {
+        node.outputs.push(output.to_string());
+    }
+}
+
+fn is_late(transform: &Transform, output: &str) -> bool {
+    matches!(transform, Transform::Combine { .. }) && output == LATE
+}
+
+/// What a transform's rows are windowed by. `Err`: the inputs disagree, and this is the first one's.
+fn windowing(transform: &Transform, inputs: &[Input], windows: &[WindowFn]) -> Result<WindowFn, WindowFn> {
+    if let Transform::WindowInto { window, .. } = transform {
+        return Ok(*window);
+    }
+    let mut of_inputs = inputs.iter().map(|input| windows[input.node]);
+    let first = of_inputs.next().unwrap_or(WindowFn::Global);
+    if of_inputs.all(|other| other == first) { Ok(first) } else { Err(first) }
+}

@@ -1,0 +1,166 @@
+//! `providers:`: which plugins there are and under which names their transforms are used.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::fields::{Fields, text};
+use crate::graph::{PluginInfo, PluginTransform, Provider};
+use crate::report::{Report, suggestion};
+use crate::source::Mark;
+use crate::yaml::{Content, Entry, Yaml};
+
+/// A name that may stand as a `type:`, and what the plugin says of it; `None` where nothing is known.
+pub(crate) struct Offered {
+    pub name: String,
+    pub provider: usize,
+    pub transform: String,
+    pub known: Option<PluginTransform>,
+}
+
+/// Reads the providers and asks the plugins.
+pub(crate) fn providers(
+    yaml: Option<&Yaml>,
+    file: &Path,
+    built_in: &[&str],
+    plugins: &dyn PluginInfo,
+    report: &mut Report<'_>,
+) -> (Vec<Provider>, Vec<Offered>) {
+    let (mut providers, mut offered) = (Vec::new(), Vec::new());
+    let list = match yaml.map(|yaml| &yaml.content) {
+        None => return (providers, offered),
+        Some(Content::List(list)) => list,
+        Some(_) => {
+            if let Some(yaml) = yaml {
+                report.error(yaml.mark, format!("`providers` must be a list, not {}", yaml.kind()));
+            }
+            return (providers, offered);
+        }
+    };
+    for yaml in list {
+        let Some((provider, names)) = provider(yaml, file, report) else { continue };
+        let described = describe(&provider, yaml, plugins, report);
+        for ((name, transform), mark) in provider.transforms.iter().zip(names) {
+            if built_in.contains(&name.as_str()) || offered.iter().any(|other: &Offered| other.name == *name) {
+                report.error(mark, format!("there is already a transform type `{name}`"));
+                continue;
+            }
+            let known = described.as_deref().and_then(|transforms| find(transforms, transform, mark, report));
+            offered.push(Offered { name: name.clone(), provider: providers.len(), transform: transform.clone(), known });
+        }
+        providers.push(provider);
+    }
+    (providers, offered)
+}
+
+fn provider(yaml: &Yaml, file: &Path, report: &mut Report<'_>) -> Option<(Provider, Vec<Mark>)> {
+    let mut fields = Fields::of(Some(yaml), yaml.mark, "a provider", report);
+    yaml.entries()?;
+    if let Some(include) = fields.get("include") {
+        report.error(include.mark, "`include` is not available yet");
+        return None;
+    }
+    let kind = fields.require("type", report)?;
+    match text(&kind.value, "`type`", report)? {
+        "wasm" => {}
+        "yaml" => {
+            report.error(kind.value.mark, "providers of type `yaml` are not available yet");
+            return None;
+        }
+        other => {
+            let help = "Pelton runs plugins that are WebAssembly components: `type: wasm`".to_string();
+            report.error_with_help(kind.value.mark, format!("unknown provider type `{other}`"), Some(help));
+            return None;
+        }
+    }
+    let config = fields.require("config", report);
+    let transforms = fields.require("transforms", report);
+    fields.finish(report);
+    let (plugin, limits) = config.and_then(|entry| self::config(entry, report))?;
+    let mut names = Vec::new();
+    let mut marks = Vec::new();
+    let transforms = transforms?;
+    for entry in Fields::of(Some(&transforms.value), transforms.mark, "`transforms`", report).into_entries() {
+        if let Some(transform) = text(&entry.value, "the name of a transform in a plugin", report) {
+            names.push((entry.key.clone(), transform.to_string()));
+            marks.push(entry.value.mark);
+        }
+    }
+    let path = match file.parent() {
+        Some(folder) if !plugin.starts_with("oci://") => folder.join(&plugin),
+        _ => plugin.clone().into(),
+    };
+    Some((Provider { plugin, path, transforms: names, limits, place: report.place(yaml.mark) }, marks))
+}
+
+fn config(entry: &Entry, report: &mut Report<'_>) -> Option<(String, Value)> {
+    let mut fields = Fields::of(Some(&entry.value), entry.mark, "the provider's config", report);
+    let plugin = fields.require("plugin", report).and_then(|entry| text(&entry.value, "`plugin`", report));
+    let limits = fields.get("limits");
+    if let Some(limits) = limits {
+        Fields::of(Some(&limits.value), limits.mark, "`limits`", report);
+    }
+    fields.finish(report);
+    Some((plugin?.to_string(), limits.map_or(Value::Null, |limits| limits.value.to_json())))
+}
+
+fn describe(provider: &Provider, yaml: &Yaml, plugins: &dyn PluginInfo, report: &mut Report<'_>) -> Option<Vec<PluginTransform>> {
+    if !plugins.knows_plugins() {
+        return None;
+    }
+    match plugins.transforms(provider) {
+        Ok(transforms) => Some(transforms),
+        Err(message) => {
+            let path = ["config".to_string(), "plugin".to_string()];
+            report.error(yaml.mark_at(&path).unwrap_or(yaml.mark), format!("the plugin `{}`: {message}", provider.plugin));
+            None
+        }
+    }
+}
+
+fn find(transforms: &[PluginTransform], name: &str, mark: Mark, report: &mut Report<'_>) -> Option<PluginTransform> {
+    let found = transforms.iter().find(|transform| transform.name == name);
+    if found.is_none() {
+        let help = suggestion(name, transforms.iter().map(|transform| transform.name.as_str()));
+        report.error_with_help(mark, format!("the plugin has no transform `{name}`"), help);
+    }
+    found.cloned()
+}
+
+/// Checks a config against the part of JSON Schema that `describe` gives: `properties`, `required`, `type`, closed objects.
+pub(crate) fn check_config(config: Option<&Yaml>, mark: Mark, schema: &Value, report: &mut Report<'_>) {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+    let entries = config.and_then(Yaml::entries).unwrap_or_default();
+    let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
+    for entry in entries.iter().filter(|entry| entry.key != "error_handling") {
+        match properties.get(&entry.key) {
+            Some(property) => check_type(&entry.value, &entry.key, property, report),
+            None if closed => {
+                let help = suggestion(&entry.key, properties.keys().map(String::as_str));
+                report.error_with_help(entry.mark, format!("the plugin's config has no key `{}`", entry.key), help);
+            }
+            None => {}
+        }
+    }
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    for name in required.filter(|name| !entries.iter().any(|entry| entry.key == *name)) {
+        report.error(mark, format!("the plugin's config needs `{name}`"));
+    }
+}
+
+fn check_type(value: &Yaml, key: &str, property: &Value, report: &mut Report<'_>) {
+    let types: Vec<&str> = match property.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => return,
+    };
+    let fits = types.iter().any(|kind| match (*kind, &value.content) {
+        ("null", Content::Null) | ("boolean", Content::Bool(_)) | ("number", Content::Number(..)) => true,
+        ("integer", Content::Number(number, _)) => !number.is_f64(),
+        ("string", Content::Text(_)) | ("array", Content::List(_)) | ("object", Content::Mapping(_)) => true,
+        _ => false,
+    });
+    if !fits {
+        report.error(value.mark, format!("`{key}` must be of type {}, not {}", types.join(" or "), value.kind()));
+    }
+}

@@ -1,0 +1,306 @@
+//! Bad files: what is said, and where.
+//!
+//! Each case is a file in which `⟦` stands in front of the character that the finding must point at (it is taken out before
+//! loading), and a fragment of the message and its help. A case has as many marks as findings.
+
+use pelton_pipeline::{Diagnostic, render};
+
+use crate::load_with;
+
+fn check(marked: &str, fragments: &[&str]) {
+    let mut text = String::new();
+    let mut places = Vec::new();
+    let (mut line, mut column) = (1, 1);
+    for c in marked.chars() {
+        match c {
+            '⟦' => {
+                places.push((line, column));
+                continue;
+            }
+            '\n' => (line, column) = (line + 1, 1),
+            _ => column += 1,
+        }
+        text.push(c);
+    }
+    let findings = load_with(&text, &[]).err().unwrap_or_else(|| panic!("nothing found in\n{text}"));
+    let shown = render(&findings);
+    let found: Vec<(usize, usize)> = findings.iter().map(|finding| (finding.line, finding.column)).collect();
+    assert_eq!(found, places, "in\n{text}\n{shown}");
+    assert_eq!(fragments.len(), findings.len(), "in\n{text}\n{shown}");
+    for (finding, fragment) in findings.iter().zip(fragments) {
+        let said = format!("{}; {}", finding.message, finding.help.as_deref().unwrap_or_default());
+        assert!(said.contains(fragment), "`{fragment}` is not in `{said}`, in\n{text}");
+    }
+}
+
+/// One transform between a source and a sink; the source is in line 3.
+fn between(transform: &str) -> String {
+    format!(
+        "pipeline:\n  type: chain\n  source: {{type: Create, config: {{elements: [1]}}}}\n  transforms:\n    - {transform}\n  sink: {{type: WriteToJson, config: {{path: b}}}}\n"
+    )
+}
+
+/// Transforms that connect by name, each in a line of its own from line 3.
+fn composite(transforms: &[&str]) -> String {
+    let lines: Vec<String> = transforms.iter().map(|transform| format!("    - {transform}\n")).collect();
+    format!("pipeline:\n  transforms:\n{}", lines.concat())
+}
+
+const CREATE: &str = "{type: Create, config: {elements: [1]}}";
+
+#[test]
+fn the_text_is_no_yaml() {
+    check("⟦", &["the file is empty"]);
+    check("⟦# only a comment\n", &["the file is empty"]);
+    check("⟦- a\n- b\n", &["a pipeline file is a mapping, not a list"]);
+    check("⟦hello\n", &["a pipeline file is a mapping, not a string"]);
+    check("pipeline:\n⟦\ttransforms: []\n", &["a tab cannot indent YAML; use blanks"]);
+    check("pipeline: {transforms: []⟦\n", &["not YAML"]);
+    check("pipeline: {transforms: [⟦*nothing]}\n", &["not YAML"]);
+    check("pipeline: {}\n⟦---\npipeline: {}\n", &["a second document"]);
+}
+
+#[test]
+fn scalars_that_cannot_be_read() {
+    check(&between("{type: Filter, config: {keep: ⟦!python x}}"), &["unknown tag"]);
+    check(&between("{type: Filter, config: {keep: ⟦.nan}}").replace("⟦.nan", "⟦.nan"), &["outside the range of numbers"]);
+    check(&composite(&["{type: Create, config: {elements: [⟦99999999999999999999]}}"]), &["outside the range of numbers"]);
+    check(&composite(&["{type: Create, config: {elements: [1], ⟦elements: [2]}}"]), &["`elements` is given twice; it is given first in line 3"]);
+    check(&composite(&["{type: Create, config: {elements: [&a [⟦*a]]}}"]), &["an alias inside the value"]);
+    check(&composite(&["{type: Create, config: {elements: [{<<: ⟦3}]}}"]), &["`<<` takes a mapping"]);
+    check(&composite(&["{type: Create, config: {elements: [{? ⟦[1, 2] : 3}]}}"]), &["a key must be a string, not a list"]);
+}
+
+#[test]
+fn keys_at_the_top() {
+    check("⟦options: {}\n", &["needs `pipeline`"]);
+    check("⟦pipeline:\n", &["`pipeline` of a pipeline file has no value"]);
+    check("pipeline: ⟦3\n", &["`pipeline` must be a mapping, not a number"]);
+    check(&format!("{}⟦optoins: {{}}\n", composite(&[CREATE])), &["unknown key `optoins` of a pipeline file; did you mean `options`?"]);
+    check(&format!("{}tests: ⟦3\n", composite(&[CREATE])), &["`tests` must be a list"]);
+    check("pipeline:\n  transforms: ⟦{}\n", &["`transforms` must be a list, not a mapping"]);
+    check("pipeline:\n  ⟦transforms: []\n", &["there are no transforms here"]);
+    check("⟦pipeline:\n  type: chain\n", &["there are no transforms here"]);
+    check(&composite(&[CREATE]).replace("  transforms", "  type: ⟦chian\n  transforms"), &["the type of a pipeline is `composite` or `chain`"]);
+    check(&composite(&[CREATE]).replace("  transforms", "  ⟦extra: 1\n  transforms"), &["unknown key `extra` of `pipeline`"]);
+}
+
+#[test]
+fn keys_of_transforms() {
+    check(&composite(&[CREATE, "⟦7"]), &["a transform must be a mapping, not a number"]);
+    check(&composite(&[CREATE, "⟦{name: x}"]), &["a transform needs `type`"]);
+    check(&composite(&[CREATE, "{type: ⟦[1], input: Create}"]), &["`type` must be a string, not a list"]);
+    check(&composite(&["{type: Create, name: ⟦3, config: {elements: [1]}}"]), &["`name` must be a string, not a number"]);
+    check(&composite(&["{type: Create, name: ⟦a/b, config: {elements: [1]}}"]), &["`a/b` is no name"]);
+    check(&composite(&["{type: Create, ⟦confg: {}, config: {elements: [1]}}"]), &["unknown key `confg` of a transform; did you mean `config`?"]);
+    check(&composite(&["{type: Create, ⟦output_schema: {}, config: {elements: [1]}}"]), &["`output_schema` is not available yet"]);
+    check(&composite(&["{type: Create, output: ⟦x, config: {elements: [1]}}"]), &["only a composite says what its `output` is"]);
+    check(&between("{type: Flatten, ⟦input: Create}"), &["`input` has no place in a chain"]);
+    check(&composite(&["{type: chain, config: ⟦{a: 1}, transforms: [{type: Create, config: {elements: [1]}}]}"]), &["a chain has no `config`"]);
+}
+
+#[test]
+fn types_and_names_that_do_not_exist() {
+    check(&between("{type: ⟦Fliter, config: {keep: x}}"), &["unknown transform type `Fliter`; did you mean `Filter`?"]);
+    check(&between("{type: ⟦Frobnicate}"), &["unknown transform type `Frobnicate`; transforms of plugins"]);
+    check(&between("{type: ⟦Explode, config: {fields: x}}"), &["`Explode` is a transform of Beam that is not available yet"]);
+    check(&composite(&[CREATE, "{type: Flatten, input: ⟦Craete}"]), &["there is no transform `Craete` here; did you mean `Create`?"]);
+    check(&composite(&[CREATE, "{type: Flatten, input: ⟦Create.bad}"]), &["`Create` has no output `bad`"]);
+    check(&composite(&[CREATE, "{type: Flatten, input: [⟦3]}"]), &["an input must be a string, not a number"]);
+    check(&composite(&[CREATE, CREATE, "{type: Flatten, input: ⟦Create}"]), &["`Create` could be any of several transforms; give them names; they are in lines 3, 4"]);
+    check(
+        &composite(&["{type: Create, name: A, config: {elements: [1]}}", "{type: Create, name: ⟦A, config: {elements: [1]}}"]),
+        &["the name `A` is used twice"],
+    );
+    let outer = "{type: composite, name: C, transforms: [{type: Flatten, input: ⟦Create}]}";
+    check(&composite(&[CREATE, outer]), &["`Create` is outside of this composite"]);
+    let inner = "{type: composite, name: C, transforms: [{type: Create, config: {elements: [1]}}], output: ⟦Creat}";
+    check(&composite(&[inner]), &["there is no transform `Creat` here; did you mean `Create`?"]);
+}
+
+#[test]
+fn inputs_that_do_not_fit() {
+    check(&composite(&[CREATE, "{type: ⟦Flatten}"]), &["`Flatten` needs an input"]);
+    check("pipeline:\n  type: chain\n  transforms:\n    - {type: ⟦LogForTesting}\n", &["`LogForTesting` needs an input; a chain begins with a source"]);
+    check(&composite(&[CREATE, "{type: Create, name: B, input: ⟦Create, config: {elements: [1]}}"]), &["`Create` could be any"]);
+    check(&composite(&["{type: Create, name: A, config: {elements: [1]}}", "{type: Create, name: B, input: ⟦A, config: {elements: [1]}}"]), &["`Create` is a source and reads no input"]);
+    check(&composite(&[CREATE, "{type: LogForTesting, input: {a: ⟦Create, b: Create}}"]), &["`LogForTesting` has one input, not 2"]);
+    let sink = "{type: WriteToJson, input: Create, config: {path: a}}";
+    check(&composite(&[CREATE, sink, "{type: Flatten, input: ⟦WriteToJson}"]), &["`WriteToJson` has no output"]);
+    check(
+        "pipeline:\n  type: chain\n  transforms:\n    - {type: Create, config: {elements: [1]}}\n    - {type: WriteToJson, config: {path: a}}\n    - {type: ⟦Flatten}\n",
+        &["`WriteToJson` has no output; in a chain"],
+    );
+    let parts = "{type: Partition, input: Create, config: {by: x, outputs: [a, b]}}";
+    check(&composite(&[CREATE, parts, "{type: Flatten, input: ⟦Partition}"]), &["`Partition` has several outputs: read `Partition.a` or `Partition.b`"]);
+    let no_output = "{type: composite, name: C, transforms: [{type: Create, config: {elements: [1]}}]}";
+    check(&composite(&[no_output, "{type: Flatten, input: ⟦C}"]), &["`C` has no output: say which with `output`"]);
+}
+
+#[test]
+fn circles() {
+    check(&composite(&["{type: Flatten, input: ⟦Flatten}"]), &["`Flatten` reads its own output"]);
+    check(
+        &composite(&["{type: Flatten, name: A, input: ⟦B}", "{type: LogForTesting, name: B, input: C}", "{type: LogForTesting, name: C, input: A}"]),
+        &["a circle: `A` ← `B` ← `C` ← `A`"],
+    );
+    check(
+        &composite(&["{type: composite, name: X, input: Y, transforms: [{type: Flatten, name: A, input: input}], output: A}", "{type: LogForTesting, name: Y, input: ⟦X}"]),
+        &["a circle: `Y` ← `X/A` ← `Y`"],
+    );
+    check(&composite(&[CREATE, "⟦{type: composite, name: X, input: X, transforms: [{type: Flatten, name: A, input: input}], output: input}"]), &["the output of this composite is its own input"]);
+}
+
+#[test]
+fn windowing() {
+    let with = |windowing: &str| between(&format!("{{type: Flatten, windowing: {windowing}}}"));
+    check(&with("⟦3"), &["`windowing` must be a mapping, not a number"]);
+    check(&with("{⟦size: 3}").replace("{⟦size", "⟦{size"), &["`windowing` needs `type`"]);
+    check(&with("{type: ⟦fxed, size: 3}"), &["there are no `fxed` windows; did you mean `fixed`?"]);
+    check(&with("{type: ⟦sliding, size: 3, period: 1}"), &["sliding windows are not available yet"]);
+    check(&with("{type: ⟦sessions, gap: 3}"), &["sessions windows are not available yet"]);
+    check(&with("⟦{type: fixed}"), &["`windowing` needs `size`"]);
+    check(&with("{type: fixed, size: ⟦3x}"), &["`size`: `3x` is not a duration"]);
+    check(&with("{type: fixed, size: ⟦0s}"), &["must be more than 0"]);
+    check(&with("{type: fixed, size: ⟦[3]}"), &["`size` must be a duration such as 60s, not a list"]);
+    check(&with("{type: global, ⟦trigger: x}"), &["unknown key `trigger` of `windowing`"]);
+    check(&with("⟦'{\"type\": \"fixed\"}'"), &["`windowing` needs `size`"]);
+    check(&between("{type: ⟦WindowInto}"), &["`WindowInto` needs `windowing`"]);
+    let other = "{type: Create, name: B, windowing: {type: fixed, size: 1}, config: {elements: [1]}}";
+    let plain = "{type: Create, name: A, config: {elements: [1]}}";
+    check(&composite(&[plain, other, "⟦{type: Flatten, input: [A, B]}"]), &["the inputs of `Flatten` have different windowing"]);
+}
+
+#[test]
+fn configs_of_connectors() {
+    let sink = |config: &str| composite(&[CREATE, &format!("{{type: WriteToJson, input: Create, config: {config}}}")]);
+    check(&sink("{⟦pth: x, path: y}"), &["unknown key `pth`; did you mean `path`?"]);
+    check(&sink("{path: ⟦3}"), &["path must be a string"]);
+    check(&sink("{path: x, roll: {size: ⟦true}}"), &["roll.size must be a size"]);
+    check(&sink("⟦7"), &["config must be a mapping, not a number"]);
+    check(&sink("{path: x, ⟦error_handling: {output: bad}}"), &["unknown key `error_handling`"]);
+    check(&composite(&["{type: ⟦ReadFromJson}"]), &["missing key `path`"]);
+}
+
+#[test]
+fn error_outputs() {
+    let read = |handling: &str| composite(&[&format!("{{type: ReadFromJson, config: {{path: a, error_handling: {handling}}}}}")]);
+    check(&read("{output: ⟦bad}"), &["nobody reads the error output `bad` of `ReadFromJson`, so its rows would be lost; give some transform `input: ReadFromJson.bad`"]);
+    check(&read("⟦bad"), &["`error_handling` must be a mapping, not a string"]);
+    check(&read("{⟦}").replace("⟦}", "}").replace("error_handling", "⟦error_handling"), &["`error_handling` needs `output`"]);
+    check(&read("{output: ⟦late}"), &["`late` cannot be the name of the error output"]);
+    check(&between("{type: LogForTesting, config: {⟦error_handling: {output: x}}}"), &["unknown key `error_handling` of `LogForTesting`"]);
+    // One slip is told once: the output that is misspelt is not unread too.
+    let keep = "{type: Filter, input: Create, config: {keep: x, error_handling: {output: bad}}}";
+    check(&composite(&[CREATE, keep, "{type: Flatten, input: ⟦Filter.bed}"]), &["`Filter` has no output `bed`; did you mean `bad`?"]);
+    // An output of a composite that nobody reads loses rows as well.
+    let lost = "{type: composite, name: C, input: Create, transforms: [{type: Filter, input: input, config: {keep: x, error_handling: {output: ⟦bad}}}], output: {o: Filter.bad}}";
+    check(&composite(&[CREATE, lost]), &["nobody reads the error output `bad` of `C/Filter`"]);
+}
+
+#[test]
+fn expressions_and_aggregates() {
+    check(&between("{type: Filter, config: {language: ⟦python, keep: x > 1}}"), &["expressions in python are not available; use `language: generic`"]);
+    check(&between("{type: Filter, config: {language: ⟦slq, keep: x > 1}}"), &["unknown language `slq`; did you mean `sql`?"]);
+    check(&between("{type: ⟦MapToFields-python, config: {fields: {a: b}}}"), &["expressions in python are not available"]);
+    check(&between("{type: ⟦Filter}"), &["`Filter` needs `keep`"]);
+    check(&between("{type: Filter, config: {keep: ⟦[1]}}"), &["an expression must be a string, a number or a boolean, not a list"]);
+    check(&between("{type: Filter, config: {keep: ⟦''}}"), &["an expression is missing"]);
+    check(&between("{type: MapToFields, config: {fields: {a: {⟦callable: 'lambda x: x'}}}}"), &["`callable` is code in Python"]);
+    check(&between("{type: MapToFields, config: {fields: ⟦[a]}}"), &["`fields` must be a mapping, not a list"]);
+    check(&between("{type: MapToFields, config: {⟦drop: a, fields: {a: b}}}"), &["`drop` needs `append: true`"]);
+    check(&between("{type: MapToFields, config: {append: ⟦maybe, fields: {a: b}}}").replace("fields: {a: b}", "fields: {a: b}"), &["`append` must be true or false"]);
+    check(&between("{type: Combine, config: {group_by: a, combine: {n: ⟦cuont}}}"), &["unknown aggregate `cuont`; did you mean `count`?"]);
+    check(&between("{type: Combine, config: {group_by: a, combine: {n: {fn: ⟦group, value: x}}}}"), &["the aggregate `group` of Beam is not available yet"]);
+    check(&between("{type: Combine, config: {group_by: a, combine: {n: {⟦value: x}}}}").replace("{⟦value", "{value").replace("{n: {", "{⟦n: {"), &["`n` needs `fn`"]);
+    check(&between("{type: ⟦Combine, config: {combine: {n: count}}}"), &["`Combine` needs `group_by`"]);
+    check(&between("{type: Combine, config: {group_by: [a, ⟦a], combine: {n: count}}}"), &["`a` stands twice in `group_by`"]);
+    check(&between("{type: Combine, config: {group_by: a, combine: {⟦a: count}}}"), &["`a` is a field of `group_by` already"]);
+}
+
+#[test]
+fn values_of_other_transforms() {
+    check(&between("{type: AssignTimestamps, config: {timestamp: t, unit: ⟦min}}"), &["unknown unit `min`"]);
+    check(&between("{type: LogForTesting, config: {level: ⟦INFOS}}"), &["unknown level `INFOS`; did you mean `INFO`?"]);
+    check(&between("{type: ExtractWindowingInfo, config: {fields: [⟦window_strat]}}"), &["unknown windowing info `window_strat`; did you mean `window_start`?"]);
+    check(&between("{type: Flatten, config: {⟦a: 1}}"), &["unknown key `a` of `Flatten`"]);
+    check(&composite(&[CREATE, "{type: Partition, input: Create, config: {by: x, outputs: [a, ⟦a]}}"]), &["the output `a` is given twice"]);
+}
+
+#[test]
+fn providers() {
+    let with = |provider: &str| format!("{}providers:\n  - {provider}\n", composite(&[CREATE]));
+    check(&format!("{}providers: ⟦x\n", composite(&[CREATE])), &["`providers` must be a list"]);
+    check(&with("{type: ⟦python, transforms: {}}"), &["unknown provider type `python`; Pelton runs plugins"]);
+    check(&with("{type: ⟦yaml, transforms: {}}"), &["providers of type `yaml` are not available yet"]);
+    check(&with("{⟦include: a.yaml}"), &["`include` is not available yet"]);
+    check(&with("{type: wasm, ⟦config: {}, transforms: {}}"), &["the provider's config needs `plugin`"]);
+    check(&with("{type: wasm, config: {plugin: ⟦gone.wasm}, transforms: {}}"), &["the plugin `gone.wasm`: there is no such file"]);
+    check(&with("{type: wasm, config: {plugin: parse.wasm}, transforms: {Parse: ⟦prase}}"), &["the plugin has no transform `prase`; did you mean `parse`?"]);
+    check(&with("{type: wasm, config: {plugin: parse.wasm}, transforms: {Filter: ⟦parse}}"), &["there is already a transform type `Filter`"]);
+    let used = |config: &str| {
+        let transform = format!("{{type: ⟦Parse, input: Create, config: {config}}}");
+        let file = composite(&[CREATE, &transform]);
+        let file = if config.contains('⟦') { file.replacen("⟦Parse", "Parse", 1) } else { file };
+        format!("{file}providers: [{{type: wasm, config: {{plugin: parse.wasm}}, transforms: {{Parse: parse}}}}]\n")
+    };
+    check(&used("{word: x}"), &["the plugin's config needs `limit`"]);
+    check(&used("{limit: ⟦1.5}"), &["`limit` must be of type integer"]);
+    check(&used("{limit: 1, ⟦wrod: x}"), &["the plugin's config has no key `wrod`; did you mean `word`?"]);
+}
+
+#[test]
+fn options() {
+    let with = |options: &str| format!("{}options: {{pelton: {options}}}\n", composite(&[CREATE]));
+    check(&with("{⟦paralelism: 3}"), &["unknown key `paralelism` of `options.pelton`; did you mean `parallelism`?"]);
+    check(&with("{parallelism: ⟦0}"), &["`parallelism` must be a whole number from 1"]);
+    check(&with("{memory: ⟦1 elephant}"), &["`memory` must be a size such as 512MiB"]);
+    check(&with("{name: ⟦a/b}"), &["`a/b` is no name"]);
+    check(&with("{⟦checkpoint: {interval: 1s}}"), &["`checkpoint` is not available yet"]);
+    check(&with("{delivery: ⟦exactly_once}"), &["`delivery: exactly_once` is not available yet"]);
+    check(&with("{watermark: {delay: ⟦-1s}}"), &["`delay`: `-1s` is not a duration"]);
+    check(&with("{watermark: {sources: {⟦Creat: {delay: 1s}}}}"), &["there is no source `Creat`; did you mean `Create`?"]);
+}
+
+#[test]
+fn templates() {
+    check("pipeline: {{ ⟦nothing }}\nb: {{ ⟦more }}\n", &["the variable `nothing` is not defined; set it with `--set nothing=value`", "`more`"]);
+    check("pipeline:\n  ⟦{% if %}\n", &["template"]);
+    // Positions are those of the file, not of the text that the template makes.
+    let text = "{% set a = 'x' %}\n{# two\nlines #}pipeline:\n{%- for i in [1] %}\n  transforms:\n    - {type: Create, config: {elements: [1]}}\n    - {type: {{ 'Filter' }}, input: Create, ⟦confg: {}, config: {keep: x}}\n{% endfor %}\n";
+    check(text, &["unknown key `confg`"]);
+}
+
+#[test]
+fn all_findings_come_in_one_go() {
+    let text = composite(&[
+        "{type: ⟦Craete, name: A}",
+        "{type: Filter, name: B, input: A, config: {⟦kep: x, keep: x}}",
+        "{type: Flatten, name: C, input: [B, ⟦D]}",
+        "{type: Combine, input: C, windowing: {type: ⟦sliding}, config: {group_by: a, combine: {n: ⟦medain}}}",
+    ]);
+    check(&text, &["unknown transform type", "unknown key `kep`", "no transform `D`", "sliding", "unknown aggregate"]);
+}
+
+#[test]
+fn too_much_of_everything() {
+    let deep = format!("pipeline: {}{}", "[".repeat(200), "]".repeat(200));
+    assert!(render(&findings(&deep)).contains("deep"));
+    let mut laughs = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_string();
+    for level in 1..9 {
+        laughs += &format!("b{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", "));
+    }
+    assert!(render(&findings(&laughs)).contains("more than"));
+}
+
+fn findings(text: &str) -> Vec<Diagnostic> {
+    load_with(text, &[]).expect_err("a bad file")
+}
+
+#[test]
+fn a_finding_shows_its_line() {
+    let shown = render(&findings(&composite(&[CREATE, "{type: Flatten, input: Craete}"])));
+    let expected = "error: there is no transform `Craete` here\n --> folder/test.yaml:4:29\n  |\n4 |     - {type: Flatten, input: Craete}\n  |                              ^^^^^^\n  = help: did you mean `Create`?\n";
+    let column = shown.lines().nth(1).and_then(|line| line.rsplit(':').next()).map(str::to_string);
+    assert_eq!(shown, expected.replace("4:29", &format!("4:{}", column.unwrap_or_default())));
+}

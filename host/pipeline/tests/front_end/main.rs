@@ -1,0 +1,83 @@
+//! The front end from the outside: files in, graphs or findings out. One binary, so that there is one to link.
+
+mod bad;
+mod drawings;
+mod files;
+mod good;
+mod mutations;
+
+use pelton_core::catalog::{ConfigFault, ConnectorSpec, KeySpec, Role};
+use pelton_pipeline::{Diagnostic, Graph, PluginInfo, PluginTransform, Provider, Settings, load};
+use serde_json::{Value, json};
+
+const fn key(name: &'static str, required: bool) -> KeySpec {
+    KeySpec { name, required, doc: "a key" }
+}
+
+fn nothing_wrong(_: &Value) -> Vec<ConfigFault> {
+    Vec::new()
+}
+
+fn path_is_text(config: &Value) -> Vec<ConfigFault> {
+    match config.get("path") {
+        Some(Value::String(_)) | None => Vec::new(),
+        Some(_) => vec![ConfigFault::at(&["path"], "path must be a string")],
+    }
+}
+
+fn roll_is_sane(config: &Value) -> Vec<ConfigFault> {
+    match config.get("roll").and_then(|roll| roll.get("size")) {
+        Some(Value::Bool(_)) => vec![ConfigFault::at(&["roll", "size"], "roll.size must be a size")],
+        _ => path_is_text(config),
+    }
+}
+
+const CREATE: ConnectorSpec = ConnectorSpec {
+    name: "Create",
+    role: Role::Source,
+    doc: "rows in the file",
+    keys: &[key("elements", true), key("reshuffle", false)],
+    has_errors: false,
+    check: nothing_wrong,
+};
+const READ: ConnectorSpec = ConnectorSpec {
+    name: "ReadFromJson",
+    role: Role::Source,
+    doc: "lines of JSON",
+    keys: &[key("path", true)],
+    has_errors: true,
+    check: path_is_text,
+};
+const WRITE: ConnectorSpec = ConnectorSpec {
+    name: "WriteToJson",
+    role: Role::Sink,
+    doc: "lines of JSON",
+    keys: &[key("path", true), key("num_shards", false), key("roll", false)],
+    has_errors: false,
+    check: roll_is_sane,
+};
+
+const CATALOG: [&ConnectorSpec; 3] = [&CREATE, &READ, &WRITE];
+
+/// A plugin with one transform `parse` (outputs: main, `slow`), and nothing else that could be found.
+struct OnePlugin;
+
+impl PluginInfo for OnePlugin {
+    fn transforms(&self, provider: &Provider) -> Result<Vec<PluginTransform>, String> {
+        if !provider.plugin.ends_with("parse.wasm") {
+            return Err("there is no such file".to_string());
+        }
+        let config_schema = json!({
+            "type": "object",
+            "properties": {"limit": {"type": "integer"}, "word": {"type": ["string", "null"]}},
+            "required": ["limit"],
+            "additionalProperties": false,
+        });
+        Ok(vec![PluginTransform { name: "parse".to_string(), outputs: vec!["slow".to_string()], config_schema }])
+    }
+}
+
+fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Graph, Vec<Diagnostic>> {
+    let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    load(&Settings { file: "folder/test.yaml".into(), text: text.to_string(), variables }, &CATALOG, &OnePlugin)
+}
