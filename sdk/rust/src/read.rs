@@ -211,11 +211,11 @@ number!(f64, "a number", b'g' f64, b'f' f32, b'l' i64, b'i' i32, b's' i16, b'c' 
 number!(f32, "a float or an integer of up to 16 bits", b'f' f32, b's' i16, b'c' i8, b'S' u16, b'C' u8);
 
 macro_rules! fixed {
-    ([$($generics:tt)*] $type:ty, $words:expr, $fits:expr, $value:expr) => {
+    ([$($generics:tt)*] $type:ty, $words:expr, $formats:expr, $fits:expr, $value:expr) => {
         impl<'a, $($generics)*> Read<'a> for $type {
             type Reader = Fixed<'a>;
             fn wanted() -> String { $words.to_string() }
-            fn formats() -> Vec<String> { vec![] }
+            fn formats() -> Vec<String> { $formats.into_iter().map(str::to_owned).collect() }
             fn check(fields: &[Field], at: usize) -> Result<(), Mismatch> {
                 let fits: fn(&str) -> bool = $fits;
                 if fits(&fields[at].format) { Ok(()) } else { Err(mismatch::<Self>(&fields[at].format)) }
@@ -233,12 +233,14 @@ macro_rules! fixed {
     };
 }
 
-fixed!([] bool, "a boolean", |format| format == "b", |reader, row| bit(reader.values, row));
-fixed!([] Timestamp, "a timestamp", |format| format.starts_with("tsu:"), |reader, row| Timestamp(i64::from_le_bytes(reader.bytes(row))));
-fixed!([] Date, "a date", |format| format == "tdD", |reader, row| Date(i32::from_le_bytes(reader.bytes(row))));
+fixed!([] bool, "a boolean", ["b"], |format| format == "b", |reader, row| bit(reader.values, row));
+// A timestamp has a format for each zone, and a decimal one for each precision: they cannot be listed.
+fixed!([] Timestamp, "a timestamp", [], |format| format.starts_with("tsu:"), |reader, row| Timestamp(i64::from_le_bytes(reader.bytes(row))));
+fixed!([] Date, "a date", ["tdD"], |format| format == "tdD", |reader, row| Date(i32::from_le_bytes(reader.bytes(row))));
 fixed!(
     [const P: u8, const S: i8] Decimal<P, S>,
     format!("a decimal of at most {P} digits, {S} after the point"),
+    [],
     |format| {
         let mut parts = format.strip_prefix("d:").unwrap_or_default().split(',');
         let mut number = || parts.next().and_then(|part| part.parse::<i16>().ok());

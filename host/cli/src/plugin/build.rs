@@ -29,7 +29,7 @@ pub enum Messages {
     /// To standard error, as they come.
     #[default]
     Show,
-    /// Into [`Built::log`], and into the error when the build fails.
+    /// Into the error when the build fails, else nowhere.
     Keep,
 }
 
@@ -48,8 +48,6 @@ pub struct Built {
     pub size: u64,
     /// `sha256:` and the hex digest of the component's bytes.
     pub digest: String,
-    /// What cargo said, when it was kept.
-    pub log: String,
 }
 
 /// Builds the plugin crate in `dir` and writes its component.
@@ -63,14 +61,14 @@ pub fn build(dir: &Path, options: &Options) -> Result<Built> {
         }
     };
     let toolchain = toolchain::find(&say)?;
-    let (module, log) = compile(&package, &toolchain, options)?;
+    let module = compile(&package, &toolchain, options)?;
     let core = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
     let component = componentise(&core).with_context(|| {
         format!("{} is not a plugin: does its code call `pelton_sdk::plugin!(..)` with its transforms?", package.name)
     })?;
     let path = component_path(dir, &package.name);
     write_whole(&path, &component)?;
-    Ok(Built { digest: digest(&component), size: component.len() as u64, component: path, log })
+    Ok(Built { digest: digest(&component), size: component.len() as u64, component: path })
 }
 
 /// As [`build`], unless the component is newer than everything that it is made from. The answer's bool says whether it was built.
@@ -82,7 +80,7 @@ pub fn build_if_stale(dir: &Path, options: &Options) -> Result<(Built, bool)> {
         && newest_source(dir, &manifest) < modified
     {
         let component = std::fs::read(&path)?;
-        let built = Built { digest: digest(&component), size: component.len() as u64, component: path, log: String::new() };
+        let built = Built { digest: digest(&component), size: component.len() as u64, component: path };
         return Ok((built, false));
     }
     Ok((build(dir, options)?, true))
@@ -112,8 +110,8 @@ fn find_package(dir: &Path) -> Result<Package> {
     Ok(Package { name, manifest })
 }
 
-/// Runs cargo and answers the core module's path with what cargo said.
-fn compile(package: &Package, toolchain: &toolchain::Toolchain, options: &Options) -> Result<(PathBuf, String)> {
+/// Runs cargo and answers the core module's path.
+fn compile(package: &Package, toolchain: &toolchain::Toolchain, options: &Options) -> Result<PathBuf> {
     let mut command = Command::new(&toolchain.cargo);
     command
         .args(["build", "--release", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"])
@@ -154,8 +152,7 @@ fn compile(package: &Package, toolchain: &toolchain::Toolchain, options: &Option
         let told = if log.is_empty() { String::new() } else { format!(":\n{log}") };
         bail!("{} does not compile with {}{told}", package.name, toolchain.described);
     }
-    let module = module.with_context(|| format!("cargo made no WebAssembly module for {}", package.name))?;
-    Ok((module, log))
+    module.with_context(|| format!("cargo made no WebAssembly module for {}", package.name))
 }
 
 /// The module that a line of cargo's JSON messages names, when it is of the wanted package.

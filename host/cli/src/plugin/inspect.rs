@@ -1,5 +1,6 @@
 //! Prints a component's descriptor: what it is, without running it on any row.
 
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -21,10 +22,17 @@ pub fn print(file: &Path, format: Format) -> Result<()> {
         "descriptor": plugin.descriptor(),
     });
     match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&told)?),
-        Format::Text => print!("{}", text(&told)),
+        Format::Json => show(&(serde_json::to_string_pretty(&told)? + "\n")),
+        Format::Text => show(&text(&told)),
     }
-    Ok(())
+}
+
+/// A reader such as `head` that has seen enough is no failure.
+fn show(page: &str) -> Result<()> {
+    match std::io::stdout().write_all(page.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The descriptor as a page of text. Config properties come a line each, as a pipeline's author looks for them.
@@ -53,7 +61,10 @@ fn text(told: &Value) -> String {
 
 fn columns(reads: &Value) -> String {
     let columns = reads.as_array().into_iter().flatten();
-    let named = columns.map(|column| format!("{} ({})", word(&column["name"]), words(&column["formats"])));
+    let named = columns.map(|column| match words(&column["formats"]).as_str() {
+        "none" => word(&column["name"]).to_owned(),
+        formats => format!("{} ({formats})", word(&column["name"])),
+    });
     let named: Vec<_> = named.collect();
     if named.is_empty() { String::new() } else { format!("  reads    {}\n", named.join(", ")) }
 }
