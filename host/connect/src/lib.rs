@@ -36,3 +36,6 @@ pub use registry::{catalog, open_sink, open_source, sink_shards};
 pub use secret::resolve_secrets;
 pub use sink::{Sink, SinkContext, SinkSummary};
 pub use source::{Reader, Source, SourceBatch, SourceContext, SplitEvent};
+
+#[cfg(test)]
+mod tests;
