@@ -31,7 +31,10 @@ fn reading(source: &str) -> String {
 #[test]
 fn a_broken_file_is_told_in_one_go_with_places() {
     let folder = tempfile::tempdir().unwrap();
-    let path = pipeline(folder.path(), "pipeline:\n  transforms:\n    - {type: Creat, name: A, config: {elements: [1]}}\n    - {type: Filter, name: B, input: Aa, config: {keep: x, kep: y}}\n    - {type: WriteToJson, name: C, input: B, config: {pth: /tmp/x}}\n");
+    let path = pipeline(
+        folder.path(),
+        "pipeline:\n  transforms:\n    - {type: Creat, name: A, config: {elements: [1]}}\n    - {type: Filter, name: B, input: Aa, config: {keep: x, kep: y}}\n    - {type: WriteToJson, name: C, input: B, config: {pth: /tmp/x}}\n",
+    );
     let said = run(&["lint", &path]);
     assert_eq!(said.code, 2, "{said:?}");
     for part in ["pipeline.yaml:3:", "Create", "pipeline.yaml:4:", "Aa", "kep", "keep", "pipeline.yaml:5:", "pth", "path"] {
@@ -85,7 +88,10 @@ fn odd_data_becomes_dead_letters() {
     text.extend(vec![b'x'; 17 << 20]);
     text.extend(b"\"}\n{\"n\": 2}\n");
     std::fs::write(dir.join("in.jsonl"), text).unwrap();
-    let path = pipeline(dir, "pipeline:\n  transforms:\n    - {type: ReadFromJson, name: R, config: {path: '{dir}/in.jsonl', schema: {type: object, properties: {n: {type: integer}}}, error_handling: {output: bad}}}\n    - {type: WriteToJson, name: Good, input: R, config: {path: '{dir}/good'}}\n    - {type: WriteToJson, name: Bad, input: R.bad, config: {path: '{dir}/bad'}}\n");
+    let path = pipeline(
+        dir,
+        "pipeline:\n  transforms:\n    - {type: ReadFromJson, name: R, config: {path: '{dir}/in.jsonl', schema: {type: object, properties: {n: {type: integer}}}, error_handling: {output: bad}}}\n    - {type: WriteToJson, name: Good, input: R, config: {path: '{dir}/good'}}\n    - {type: WriteToJson, name: Bad, input: R.bad, config: {path: '{dir}/bad'}}\n",
+    );
     let said = run(&["run", &path, "--quiet"]);
     assert_eq!(said.code, 0, "{said:?}");
     let good = pelton_tests::pelton::json_rows(&dir.join("good"));
@@ -102,7 +108,12 @@ fn event_times_at_the_edges_are_kept_or_refused() {
     let dir = folder.path();
     let times = ["\"1969-07-20T20:17:40Z\"", "\"2500-01-01T00:00:00Z\"", "\"yesterday\"", "1e300", "null", "\"+900000-01-01T00:00:00Z\""];
     for (number, time) in times.iter().enumerate() {
-        let path = pipeline(dir, &format!("pipeline:\n  transforms:\n    - {{type: Create, name: C, config: {{elements: [{{t: {time}, k: 1}}]}}}}\n    - {{type: AssignTimestamps, name: T, input: C, config: {{timestamp: t, error_handling: {{output: bad}}}}}}\n    - {{type: Combine, name: N, input: T, windowing: {{type: fixed, size: 1h}}, config: {{group_by: k, combine: {{n: count}}}}}}\n    - {{type: ExtractWindowingInfo, name: W, input: N, config: {{fields: {{start: window_start}}}}}}\n    - {{type: WriteToJson, name: Good, input: W, config: {{path: '{{dir}}/good{number}'}}}}\n    - {{type: WriteToJson, name: Bad, input: T.bad, config: {{path: '{{dir}}/bad{number}'}}}}\n"));
+        let path = pipeline(
+            dir,
+            &format!(
+                "pipeline:\n  transforms:\n    - {{type: Create, name: C, config: {{elements: [{{t: {time}, k: 1}}]}}}}\n    - {{type: AssignTimestamps, name: T, input: C, config: {{timestamp: t, error_handling: {{output: bad}}}}}}\n    - {{type: Combine, name: N, input: T, windowing: {{type: fixed, size: 1h}}, config: {{group_by: k, combine: {{n: count}}}}}}\n    - {{type: ExtractWindowingInfo, name: W, input: N, config: {{fields: {{start: window_start}}}}}}\n    - {{type: WriteToJson, name: Good, input: W, config: {{path: '{{dir}}/good{number}'}}}}\n    - {{type: WriteToJson, name: Bad, input: T.bad, config: {{path: '{{dir}}/bad{number}'}}}}\n"
+            ),
+        );
         let said = run(&["run", &path, "--quiet", "--output", "json"]);
         assert_eq!(said.code, 0, "{time}: {said:?}");
         let summary: serde_json::Value = serde_json::from_str(&said.out).unwrap();
@@ -129,7 +140,9 @@ fn files_that_are_no_plugins_say_what_they_are() {
     std::fs::write(dir.join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
     std::fs::write(dir.join("text.wasm"), "hello").unwrap();
     for name in ["truncated.wasm", "core.wasm", "text.wasm", "absent.wasm"] {
-        let text = format!("pipeline:\n  type: chain\n  transforms:\n    - {{type: Create, config: {{elements: [{{line: x}}]}}}}\n    - {{type: P, config: {{}}}}\n    - {{type: WriteToJson, config: {{path: '{{dir}}/out'}}}}\nproviders:\n  - {{type: wasm, config: {{plugin: '{{dir}}/{name}'}}, transforms: {{P: parse-log}}}}\n");
+        let text = format!(
+            "pipeline:\n  type: chain\n  transforms:\n    - {{type: Create, config: {{elements: [{{line: x}}]}}}}\n    - {{type: P, config: {{}}}}\n    - {{type: WriteToJson, config: {{path: '{{dir}}/out'}}}}\nproviders:\n  - {{type: wasm, config: {{plugin: '{{dir}}/{name}'}}, transforms: {{P: parse-log}}}}\n"
+        );
         fails(dir, &text, 2, &[name]);
     }
     let said = run(&["plugin", "inspect", dir.join("core.wasm").to_str().unwrap()]);
@@ -141,7 +154,10 @@ fn files_that_are_no_plugins_say_what_they_are() {
 fn a_plugin_that_fails_on_a_row_gives_a_dead_letter() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    let text = format!("pipeline:\n  transforms:\n    - {{type: Create, name: C, config: {{elements: [{{line: 'not json'}}]}}}}\n    - {{type: P, name: P, input: C, config: {{error_handling: {{output: bad}}}}}}\n    - {{type: WriteToJson, name: Good, input: P, config: {{path: '{{dir}}/good'}}}}\n    - {{type: WriteToJson, name: Bad, input: P.bad, config: {{path: '{{dir}}/bad'}}}}\nproviders:\n  - {{type: wasm, config: {{plugin: '{}'}}, transforms: {{P: parse-log}}}}\n", root().join("tests/.cache/components/parse-log.wasm").display());
+    let text = format!(
+        "pipeline:\n  transforms:\n    - {{type: Create, name: C, config: {{elements: [{{line: 'not json'}}]}}}}\n    - {{type: P, name: P, input: C, config: {{error_handling: {{output: bad}}}}}}\n    - {{type: WriteToJson, name: Good, input: P, config: {{path: '{{dir}}/good'}}}}\n    - {{type: WriteToJson, name: Bad, input: P.bad, config: {{path: '{{dir}}/bad'}}}}\nproviders:\n  - {{type: wasm, config: {{plugin: '{}'}}, transforms: {{P: parse-log}}}}\n",
+        root().join("tests/.cache/components/parse-log.wasm").display()
+    );
     let said = run(&["run", &pipeline(dir, &text), "--quiet"]);
     assert_eq!(said.code, 0, "{said:?}");
     let bad = pelton_tests::pelton::json_rows(&dir.join("bad"));
@@ -153,20 +169,23 @@ fn stopped(arguments: &[&str]) -> serde_json::Value {
     let folder = tempfile::tempdir().unwrap();
     let text = "pipeline:\n  type: chain\n  transforms:\n    - {type: GenerateEvents, config: {kind: iot, rate: 2000, format: rows}}\n    - {type: Combine, name: Count, windowing: {type: fixed, size: 1h}, config: {group_by: [], combine: {n: count}}}\n    - {type: WriteToJson, config: {path: '{dir}/out'}}\n";
     let path = pipeline(folder.path(), text);
-    let mut all = vec!["run", &path, "--quiet", "--output", "json", "--report"];
-    let report = folder.path().join("report.html");
-    all.push(report.to_str().unwrap());
+    let (report, progress) = (folder.path().join("report.html"), folder.path().join("progress"));
+    let mut all = vec!["run", &path, "--output", "json", "--report", report.to_str().unwrap()];
     all.extend(arguments);
-    let mut child = pelton(&all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // The sink's temporary file shows that the pipeline has started.
-    wait_for("the pipeline's start", 30, || (std::fs::read_dir(folder.path()).unwrap().count() > 1).then_some(()));
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let said = std::fs::File::create(&progress).unwrap();
+    let mut child = pelton(&all).stdout(Stdio::piped()).stderr(said).spawn().unwrap();
+    // The progress says when rows have come.
+    wait_for("the first rows", 60, || {
+        let text = std::fs::read_to_string(&progress).unwrap();
+        let rows = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["rows_read"].as_u64()).max();
+        (rows > Some(0)).then_some(())
+    });
     let signalled = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(signalled.success());
     let status = wait_for("the end after Ctrl-C", 20, || child.try_wait().unwrap());
-    let (mut out, mut err) = (String::new(), String::new());
+    let mut out = String::new();
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    let err = std::fs::read_to_string(&progress).unwrap();
     assert!(status.success(), "{err}");
     assert!(std::fs::read_to_string(&report).unwrap().contains("<svg"));
     serde_json::from_str(&out).unwrap()

@@ -35,7 +35,11 @@ fn check(broker: Broker, servers: String, client: Value) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64;
     runtime().block_on(async {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
-        let reading = config(&servers, "midway", json!({"format": "JSON", "schema": schema, "auto_offset_reset_config": "earliest", "consumer_config": client}));
+        let reading = config(
+            &servers,
+            "midway",
+            json!({"format": "JSON", "schema": schema, "auto_offset_reset_config": "earliest", "consumer_config": client}),
+        );
         let writing = config(&servers, "midway", json!({"format": "JSON", "key": "key", "producer_config_updates": client}));
         let (progress, mut progressed) = tokio::sync::watch::channel(0usize);
         let writer = tokio::spawn(async move {

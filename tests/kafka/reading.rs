@@ -58,7 +58,8 @@ fn json_that_cannot_be_read_is_an_error_with_its_position() {
     feeder.flush();
     runtime().block_on(async {
         let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}});
-        let more = json!({"format": "JSON", "schema": schema, "auto_offset_reset_config": "earliest", "stop_at_end": true, "offset_field": "at"});
+        let more =
+            json!({"format": "JSON", "schema": schema, "auto_offset_reset_config": "earliest", "stop_at_end": true, "offset_field": "at"});
         let read = Read::all(&config(&broker.servers(), "broken-json", more), 1).await;
         assert_eq!(read.cells("a"), [json!(1), json!(2)]);
         assert_eq!(read.cells("b"), [json!("x"), json!(null)]);
@@ -80,7 +81,11 @@ fn aborted_transactions_are_never_seen_and_their_marks_do_not_hold_back_the_end(
         feeder.producer().begin_transaction().unwrap();
         feeder.put("transactions", 0, Some(value), None, 1_000);
         feeder.flush();
-        if commit { feeder.producer().commit_transaction(patience).unwrap() } else { feeder.producer().abort_transaction(patience).unwrap() }
+        if commit {
+            feeder.producer().commit_transaction(patience).unwrap()
+        } else {
+            feeder.producer().abort_transaction(patience).unwrap()
+        }
     }
     runtime().block_on(async {
         let more = json!({"format": "STRING", "auto_offset_reset_config": "earliest", "stop_at_end": true});

@@ -50,7 +50,11 @@ fn columns_that_do_not_fit_are_named() {
         for (more, schema, part) in [
             (json!({"format": "STRING", "key": "id"}), text_column("payload"), "the column `id`, which the input does not have"),
             (json!({"format": "STRING", "partition_field": "payload"}), text_column("payload"), "the column `payload`, which is string"),
-            (json!({"format": "STRING"}), Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Utf8, true)])), "2 columns"),
+            (
+                json!({"format": "STRING"}),
+                Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Utf8, true)])),
+                "2 columns",
+            ),
         ] {
             let error = sink(&config(&broker.servers(), "columns", more), schema).await.err().unwrap();
             assert!(error.to_string().contains(part), "{error}");

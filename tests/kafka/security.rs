@@ -30,10 +30,14 @@ fn tls_with_plain_and_scram_reads_and_writes_and_wrong_secrets_are_refused() {
         for (written, mechanism) in mechanisms.iter().enumerate() {
             let settings = login(mechanism, &certificate, &reference);
             let rows = batch(vec![("payload", Arc::new(StringArray::from(vec![*mechanism])) as ArrayRef)], vec![1_000_000]);
-            let mut sink = sink(&config(&servers, "secured", json!({"format": "STRING", "producer_config_updates": settings})), rows.schema()).await.unwrap();
+            let mut sink =
+                sink(&config(&servers, "secured", json!({"format": "STRING", "producer_config_updates": settings})), rows.schema())
+                    .await
+                    .unwrap();
             sink.write(&rows).await.unwrap();
             sink.finish().await.unwrap();
-            let more = json!({"format": "STRING", "auto_offset_reset_config": "earliest", "stop_at_end": true, "consumer_config": settings});
+            let more =
+                json!({"format": "STRING", "auto_offset_reset_config": "earliest", "stop_at_end": true, "consumer_config": settings});
             let read = Read::all(&config(&servers, "secured", more), 1).await;
             assert_eq!(read.cells("payload"), mechanisms[..=written].iter().map(|mechanism| json!(mechanism)).collect::<Vec<_>>());
         }

@@ -73,7 +73,10 @@ impl Read {
 
     /// Partition, offset and message of the errors, in order.
     pub fn errors(&self) -> Vec<(String, i64, String)> {
-        let all = self.batches.iter().flat_map(|batch| batch.errors.iter().map(|error| (batch.split.to_string(), error.offset, error.message.clone())));
+        let all = self
+            .batches
+            .iter()
+            .flat_map(|batch| batch.errors.iter().map(|error| (batch.split.to_string(), error.offset, error.message.clone())));
         let mut all: Vec<_> = all.collect();
         all.sort();
         all
@@ -113,7 +116,8 @@ pub async fn sink(config: &Value, schema: SchemaRef) -> Result<Box<dyn Sink>, Co
 
 /// Rows with event times.
 pub fn batch(columns: Vec<(&str, ArrayRef)>, times: Vec<i64>) -> Batch {
-    let fields: Vec<arrow::datatypes::Field> = columns.iter().map(|(name, column)| arrow::datatypes::Field::new(*name, column.data_type().clone(), true)).collect();
+    let fields: Vec<arrow::datatypes::Field> =
+        columns.iter().map(|(name, column)| arrow::datatypes::Field::new(*name, column.data_type().clone(), true)).collect();
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, column)| column).collect()).unwrap();
     Batch::new(rows, ScalarBuffer::from(times), Positions::None)
 }

@@ -13,7 +13,17 @@ use std::sync::Arc;
 #[test]
 fn keys_go_to_the_partition_that_java_clients_choose() {
     // Partition of 7 = toPositive(murmur2(key)) % 7, computed with org.apache.kafka.common.utils.Utils of kafka-clients 4.3.1.
-    let known = [("21", 3), ("foobar", 0), ("a-little-bit-long-string", 1), ("a-little-bit-longer-string", 0), ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", 3), ("abc", 4), ("", 2), ("é", 4), ("/index.html", 2)];
+    let known = [
+        ("21", 3),
+        ("foobar", 0),
+        ("a-little-bit-long-string", 1),
+        ("a-little-bit-longer-string", 0),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", 3),
+        ("abc", 4),
+        ("", 2),
+        ("é", 4),
+        ("/index.html", 2),
+    ];
     let broker = Broker::shared();
     broker.topic("murmur2", 7);
     let keys: ArrayRef = Arc::new(StringArray::from_iter_values(known.iter().map(|(key, _)| *key)));
@@ -62,8 +72,12 @@ fn headers_times_tombstones_empty_values_and_partitions_are_written_as_they_are(
     assert_eq!(found.iter().map(|record| record.payload()).collect::<Vec<_>>(), [Some(&b"\xff"[..]), None, Some(b"")]);
     assert!(found.iter().all(|record| record.key().is_none()));
     assert_eq!(found[0].timestamp(), Timestamp::CreateTime(1_234));
-    assert!(matches!(found[1].timestamp(), Timestamp::CreateTime(millis) if millis > 1_600_000_000_000), "a row without an event time gets the time of writing");
-    let headers: Vec<(String, Option<Vec<u8>>)> = found[0].headers().unwrap().iter().map(|header| (header.key.to_string(), header.value.map(<[u8]>::to_vec))).collect();
+    assert!(
+        matches!(found[1].timestamp(), Timestamp::CreateTime(millis) if millis > 1_600_000_000_000),
+        "a row without an event time gets the time of writing"
+    );
+    let headers: Vec<(String, Option<Vec<u8>>)> =
+        found[0].headers().unwrap().iter().map(|header| (header.key.to_string(), header.value.map(<[u8]>::to_vec))).collect();
     assert_eq!(headers, [("a".to_string(), Some(b"1".to_vec())), ("a".to_string(), None)]);
     assert!(found[1].headers().is_none());
 }
@@ -81,7 +95,10 @@ fn json_holds_the_key_but_not_headers_and_partition() {
         vec![1_000_000; 2],
     );
     runtime().block_on(async {
-        let mut sink = sink(&config(&broker.servers(), "json", json!({"format": "JSON", "key": "id", "partition_field": "to"})), rows.schema()).await.unwrap();
+        let mut sink =
+            sink(&config(&broker.servers(), "json", json!({"format": "JSON", "key": "id", "partition_field": "to"})), rows.schema())
+                .await
+                .unwrap();
         assert_eq!(sink.write(&rows).await.unwrap(), []);
         sink.finish().await.unwrap();
     });
@@ -99,13 +116,17 @@ fn rows_that_kafka_cannot_hold_are_refused_one_by_one() {
     let long = "x".repeat(3_000);
     let rows = batch(
         vec![
-            ("payload", Arc::new(StringArray::from(vec!["fits", &long, "before 1970", "far ahead", "no partition", "fits too"])) as ArrayRef),
+            (
+                "payload",
+                Arc::new(StringArray::from(vec!["fits", &long, "before 1970", "far ahead", "no partition", "fits too"])) as ArrayRef,
+            ),
             ("to", Arc::new(Int64Array::from(vec![0, 0, 0, 0, 9, 0]))),
         ],
         vec![1_000_000, 1_000_000, -1, 32_503_680_000_000_000, 1_000_000, 1_000_000],
     );
     runtime().block_on(async {
-        let mut sink = sink(&config(&broker.servers(), "small", json!({"format": "STRING", "partition_field": "to"})), rows.schema()).await.unwrap();
+        let mut sink =
+            sink(&config(&broker.servers(), "small", json!({"format": "STRING", "partition_field": "to"})), rows.schema()).await.unwrap();
         let errors = sink.write(&rows).await.unwrap();
         let parts = [(1, "max.message.bytes"), (2, "1970"), (3, "further ahead"), (4, "no partition 9")];
         assert_eq!(errors.len(), parts.len(), "{errors:?}");
@@ -122,7 +143,10 @@ fn more_than_the_clients_queue_is_written_whole() {
     let broker = Broker::shared();
     broker.topic("queue", 3);
     let text = "y".repeat(500);
-    let rows = batch(vec![("payload", Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&text, 8_192))) as ArrayRef)], vec![1_000_000; 8_192]);
+    let rows = batch(
+        vec![("payload", Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&text, 8_192))) as ArrayRef)],
+        vec![1_000_000; 8_192],
+    );
     runtime().block_on(async {
         let mut sink = sink(&config(&broker.servers(), "queue", json!({"format": "STRING"})), rows.schema()).await.unwrap();
         for _ in 0..10 {

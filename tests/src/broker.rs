@@ -100,7 +100,8 @@ impl Broker {
 
     /// Creates a topic with settings.
     pub fn topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let topic = settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), |topic, (key, value)| topic.set(key, value));
+        let topic =
+            settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), |topic, (key, value)| topic.set(key, value));
         let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
         let results = block_on(self.admin().create_topics([&topic], &options)).expect("the broker answers");
         results.into_iter().next().expect("one topic").unwrap_or_else(|(name, error)| panic!("cannot create topic {name}: {error}"));
@@ -124,7 +125,9 @@ impl Broker {
             format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure_port}"),
             "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL".into(),
             "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512".into(),
-            format!("listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";"),
+            format!(
+                "listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";"
+            ),
             format!("listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config={scram}"),
             format!("listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram}"),
             format!("ssl.keystore.location={}", self.folder.path().join("broker.p12").display()),
@@ -148,7 +151,11 @@ fn make_certificate(folder: &Path) -> PathBuf {
         .args(["-dname", "CN=localhost", "-ext", "SAN=ip:127.0.0.1,dns:localhost", "-storetype", "PKCS12"])
         .args(["-storepass", STORE_PASSWORD, "-keystore"])
         .arg(&store));
-    run(Command::new("keytool").args(["-exportcert", "-rfc", "-alias", "broker", "-storepass", STORE_PASSWORD, "-keystore"]).arg(&store).arg("-file").arg(&certificate));
+    run(Command::new("keytool")
+        .args(["-exportcert", "-rfc", "-alias", "broker", "-storepass", STORE_PASSWORD, "-keystore"])
+        .arg(&store)
+        .arg("-file")
+        .arg(&certificate));
     certificate
 }
 

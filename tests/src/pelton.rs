@@ -61,16 +61,28 @@ pub fn summary(arguments: &[&str]) -> serde_json::Value {
 
 /// The rows of every published shard `PATH-*-of-*`, as JSON; nothing else may lie there.
 pub fn json_rows(path: &Path) -> Vec<serde_json::Value> {
-    shards(path).iter().flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect::<Vec<_>>()).collect()
+    shards(path)
+        .iter()
+        .flat_map(|text| {
+            text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// The texts of every published shard `PATH-*-of-*`.
 pub fn shards(path: &Path) -> Vec<String> {
     let folder = path.parent().expect("an output has a folder");
     let prefix = format!("{}-", path.file_name().expect("an output has a name").to_string_lossy());
-    let mut names: Vec<_> = std::fs::read_dir(folder).expect("the output's folder").map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .expect("the output's folder")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
-    let shards: Vec<_> = names.iter().filter(|name| name.starts_with(&prefix)).map(|name| std::fs::read_to_string(folder.join(name)).expect("a shard")).collect();
+    let shards: Vec<_> = names
+        .iter()
+        .filter(|name| name.starts_with(&prefix))
+        .map(|name| std::fs::read_to_string(folder.join(name)).expect("a shard"))
+        .collect();
     assert!(!shards.is_empty(), "no shards of {} among {names:?}", path.display());
     shards
 }

@@ -52,7 +52,16 @@ fn dependencies_point_one_way() {
 
 #[test]
 fn each_heavy_thing_is_known_to_one_crate() {
-    let owners = [("wasmtime", "plugin"), ("datafusion", "expr"), ("saphyr", "pipeline"), ("minijinja", "pipeline"), ("rdkafka", "connect"), ("parquet", "connect"), ("csv", "connect"), ("clap", "cli")];
+    let owners = [
+        ("wasmtime", "plugin"),
+        ("datafusion", "expr"),
+        ("saphyr", "pipeline"),
+        ("minijinja", "pipeline"),
+        ("rdkafka", "connect"),
+        ("parquet", "connect"),
+        ("csv", "connect"),
+        ("clap", "cli"),
+    ];
     for (name, dependencies) in crates() {
         for (thing, owner) in owners {
             let knows = dependencies.iter().any(|dependency| dependency.starts_with(thing));

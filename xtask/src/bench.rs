@@ -10,9 +10,7 @@ struct Bench {
     target: &'static str,
 }
 
-const BENCHES: &[Bench] = &[
-    Bench { name: "boundary", package: "pelton-plugin", target: "boundary" },
-];
+const BENCHES: &[Bench] = &[Bench { name: "boundary", package: "pelton-plugin", target: "boundary" }];
 
 /// Runs the named benchmark, or all.
 pub fn run(name: Option<&str>) -> Result<()> {

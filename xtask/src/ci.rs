@@ -29,7 +29,9 @@ fn check_advisories() -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let unreachable = text.contains("failed to fetch advisory database") || text.contains("unable to fetch") || text.contains("failed to load advisory database");
+    let unreachable = text.contains("failed to fetch advisory database")
+        || text.contains("unable to fetch")
+        || text.contains("failed to load advisory database");
     if !unreachable {
         bail!("cargo-deny found advisories");
     }

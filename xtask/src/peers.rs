@@ -32,7 +32,12 @@ pub fn run() -> Result<()> {
     guests::build_test_components()?;
     must(cargo().args(["build", "--release", "-p", "pelton-cli"]))?;
     let rustref = root().join("benches/peers/rustref");
-    must(cargo().args(["build", "--release", "--manifest-path"]).arg(rustref.join("Cargo.toml")).env("CARGO_TARGET_DIR", root().join("target/peers")))?;
+    must(
+        cargo()
+            .args(["build", "--release", "--manifest-path"])
+            .arg(rustref.join("Cargo.toml"))
+            .env("CARGO_TARGET_DIR", root().join("target/peers")),
+    )?;
     let input = input()?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
     let pelton = target.join("release/pelton");
@@ -59,7 +64,15 @@ pub fn run() -> Result<()> {
             let stem = output.split('-').next().unwrap_or(output);
             let mut command = Command::new(&pelton);
             command.arg("run").arg(root().join("benches/peers-traffic").join(file));
-            command.args(["--quiet", "--parallelism", "2", "--set", &format!("input={}", input.display()), "--set", &format!("output={}", out.join(stem).display())]);
+            command.args([
+                "--quiet",
+                "--parallelism",
+                "2",
+                "--set",
+                &format!("input={}", input.display()),
+                "--set",
+                &format!("output={}", out.join(stem).display()),
+            ]);
             command
         };
         contestants.push(Contestant { name, command: Box::new(command), output });
@@ -68,7 +81,13 @@ pub fn run() -> Result<()> {
         let input = input.clone();
         let command = move |out: &Path| {
             let mut command = Command::new("bash");
-            command.arg(root().join("benches/peers/flink/run.sh")).arg(&input).arg(out.join("flink")).arg("2").env("FLINK", &flink).env("MAIN", "DS");
+            command
+                .arg(root().join("benches/peers/flink/run.sh"))
+                .arg(&input)
+                .arg(out.join("flink"))
+                .arg("2")
+                .env("FLINK", &flink)
+                .env("MAIN", "DS");
             command
         };
         contestants.push(Contestant { name: "flink", command: Box::new(command), output: "flink" });
@@ -86,7 +105,14 @@ pub fn run() -> Result<()> {
             if !answer.contains(ANSWER) {
                 bail!("{} gave a wrong answer: {answer}", contestant.name);
             }
-            println!("round {} {:<26} wall {:6.2} s, cpu {:6.2} s, peak {:5.0} MiB", round + 1, contestant.name, taken.wall, taken.cpu, taken.peak_mib);
+            println!(
+                "round {} {:<26} wall {:6.2} s, cpu {:6.2} s, peak {:5.0} MiB",
+                round + 1,
+                contestant.name,
+                taken.wall,
+                taken.cpu,
+                taken.peak_mib
+            );
             figures.push(taken);
         }
     }
@@ -101,8 +127,15 @@ fn print_ratios(contestants: &[Contestant], figures: &[Vec<Figures>]) {
         values[values.len() / 2]
     };
     let (base_wall, base_cpu) = (median(&figures[0], |f| f.wall), median(&figures[0], |f| f.cpu));
-    let commit = program("git").args(["rev-parse", "--short", "HEAD"]).output().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default();
-    let machine = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| text.lines().find(|line| line.starts_with("model name")).map(str::to_string)).unwrap_or_default();
+    let commit = program("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string())
+        .unwrap_or_default();
+    let machine = std::fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| text.lines().find(|line| line.starts_with("model name")).map(str::to_string))
+        .unwrap_or_default();
     println!("\ncommit {commit}, {machine}, medians of {ROUNDS} rounds over {LINES} lines");
     for (contestant, rounds) in contestants.iter().zip(figures) {
         println!(

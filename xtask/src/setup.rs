@@ -86,7 +86,9 @@ fn check_java() -> Result<()> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     match java_version(&text) {
         Some(version) if version >= JAVA => Ok(()),
-        Some(version) => bail!("Java {version} is too old for Kafka 4, which needs {JAVA} or newer: apt-get install openjdk-{JAVA}-jre-headless"),
+        Some(version) => {
+            bail!("Java {version} is too old for Kafka 4, which needs {JAVA} or newer: apt-get install openjdk-{JAVA}-jre-headless")
+        }
         None => bail!("cannot tell the version of Java from: {text}"),
     }
 }
@@ -120,7 +122,12 @@ mod tests {
 
     #[test]
     fn java_tells_its_version_in_several_ways() {
-        for (text, version) in [("openjdk version \"17.0.15\" 2025-04-15", Some(17)), ("java version \"1.8.0_392\"", Some(8)), ("openjdk version \"21-ea\" x", Some(21)), ("what", None)] {
+        for (text, version) in [
+            ("openjdk version \"17.0.15\" 2025-04-15", Some(17)),
+            ("java version \"1.8.0_392\"", Some(8)),
+            ("openjdk version \"21-ea\" x", Some(21)),
+            ("what", None),
+        ] {
             assert_eq!(java_version(text), version, "{text}");
         }
     }

@@ -13,7 +13,12 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
-#[command(name = "pelton", version, about = "A stream processor that you extend with WebAssembly", after_help = "Exit codes: 0 well, 1 the pipeline or a test failed, 2 the input is wrong, 3 the host is unreachable.")]
+#[command(
+    name = "pelton",
+    version,
+    about = "A stream processor that you extend with WebAssembly",
+    after_help = "Exit codes: 0 well, 1 the pipeline or a test failed, 2 the input is wrong, 3 the host is unreachable."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

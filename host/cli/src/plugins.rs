@@ -36,7 +36,10 @@ impl Plugins {
 
     fn load_anew(&self, provider: &Provider) -> Result<Arc<Plugin>, String> {
         if provider.plugin.starts_with("oci://") {
-            return Err(format!("`{}`: plugins from a registry are not available yet; name a crate's folder or a .wasm file", provider.plugin));
+            return Err(format!(
+                "`{}`: plugins from a registry are not available yet; name a crate's folder or a .wasm file",
+                provider.plugin
+            ));
         }
         if provider.path.is_dir() {
             let options = build::Options::default();
@@ -44,7 +47,10 @@ impl Plugins {
             return self.engine.load(&built.component).map_err(|error| error.to_string());
         }
         if !provider.path.exists() {
-            return Err(format!("there is no plugin at {}; name a crate's folder or a .wasm file, relative to the pipeline file", provider.path.display()));
+            return Err(format!(
+                "there is no plugin at {}; name a crate's folder or a .wasm file, relative to the pipeline file",
+                provider.path.display()
+            ));
         }
         self.engine.load(&provider.path).map_err(|error| error.to_string())
     }
@@ -66,6 +72,8 @@ impl PluginInfo for Plugins {
 
 /// `$XDG_CACHE_HOME/pelton/aot`, or the same under the home directory; none without either.
 fn cache_dir() -> Option<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
     Some(base.join("pelton").join("aot"))
 }

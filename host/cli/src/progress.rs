@@ -87,7 +87,10 @@ async fn show(progress: Arc<Progress>, quiet: bool, output: Output, mut ended: t
             last_plain = seconds;
             match output {
                 Output::Text => eprintln!("{}", line(&progress, seconds, rate)),
-                Output::Json => eprintln!("{}", serde_json::json!({"seconds": seconds, "rows_read": read, "rows_per_second": rate, "transforms": progress.figures()})),
+                Output::Json => eprintln!(
+                    "{}",
+                    serde_json::json!({"seconds": seconds, "rows_read": read, "rows_per_second": rate, "transforms": progress.figures()})
+                ),
             }
         }
     }
@@ -95,7 +98,12 @@ async fn show(progress: Arc<Progress>, quiet: bool, output: Output, mut ended: t
 
 /// Rows that sources have read.
 pub fn rows_read(progress: &Progress) -> u64 {
-    progress.nodes.iter().filter(|node| node.kind.starts_with("ReadFrom") || node.kind == "Create" || node.kind == "GenerateEvents").map(|node| node.rows_in.load(Relaxed)).sum()
+    progress
+        .nodes
+        .iter()
+        .filter(|node| node.kind.starts_with("ReadFrom") || node.kind == "Create" || node.kind == "GenerateEvents")
+        .map(|node| node.rows_in.load(Relaxed))
+        .sum()
 }
 
 fn line(progress: &Progress, seconds: f64, rate: f64) -> String {

@@ -16,8 +16,20 @@ const BELOW: f64 = 46.0;
 /// The whole page.
 pub fn page(run: &Summary, progress: &Progress, timeline: &Timeline, plan: &str) -> String {
     let mut body = String::new();
-    let _ = write!(body, "<h1>{}</h1><p>{} after {:.2} s: {} rows read, {:.0} rows a second.</p>", escape(&run.pipeline), run.end, run.seconds, run.rows_read, run.rows_per_second);
-    let _ = write!(body, "<h2>Event time against processing time</h2><p>Each point is a row. Rows that arrive as they happen lie on the diagonal; a row that was held up lies above it.</p>{}", scatter(&progress.scatter.points()));
+    let _ = write!(
+        body,
+        "<h1>{}</h1><p>{} after {:.2} s: {} rows read, {:.0} rows a second.</p>",
+        escape(&run.pipeline),
+        run.end,
+        run.seconds,
+        run.rows_read,
+        run.rows_per_second
+    );
+    let _ = write!(
+        body,
+        "<h2>Event time against processing time</h2><p>Each point is a row. Rows that arrive as they happen lie on the diagonal; a row that was held up lies above it.</p>{}",
+        scatter(&progress.scatter.points())
+    );
     let _ = write!(body, "<h2>Rows per window</h2>{}", bars(&progress.windows.counts()));
     let _ = write!(body, "<h2>Throughput</h2>{}", throughput(timeline));
     let _ = write!(body, "<h2>Transforms</h2>{}", table(run));
@@ -58,17 +70,39 @@ impl Scale {
     }
 }
 
-fn frame(x: &Scale, y: &Scale, x_name: &str, y_name: &str, x_label: impl Fn(f64) -> String, y_label: impl Fn(f64) -> String, inside: &str) -> String {
-    let mut svg = format!("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{y_name} against {x_name}\">", WIDE + LEFT + 20.0, HIGH + BELOW + 30.0);
+fn frame(
+    x: &Scale,
+    y: &Scale,
+    x_name: &str,
+    y_name: &str,
+    x_label: impl Fn(f64) -> String,
+    y_label: impl Fn(f64) -> String,
+    inside: &str,
+) -> String {
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{y_name} against {x_name}\">",
+        WIDE + LEFT + 20.0,
+        HIGH + BELOW + 30.0
+    );
     let _ = write!(svg, "<text x=\"4\" y=\"14\">{y_name}</text><g transform=\"translate({LEFT},24)\">");
     for tick in y.ticks() {
         let at = HIGH - y.at(tick);
-        let _ = write!(svg, "<line class=\"grid\" x1=\"0\" x2=\"{WIDE}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"-8\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", at + 4.0, y_label(tick));
+        let _ = write!(
+            svg,
+            "<line class=\"grid\" x1=\"0\" x2=\"{WIDE}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"-8\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            at + 4.0,
+            y_label(tick)
+        );
     }
     for tick in x.ticks() {
         let _ = write!(svg, "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", x.at(tick), HIGH + 18.0, x_label(tick));
     }
-    let _ = write!(svg, "<path class=\"axis\" d=\"M0 0V{HIGH}H{WIDE}\"/>{inside}<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{x_name}</text></g></svg>", WIDE / 2.0, HIGH + 38.0);
+    let _ = write!(
+        svg,
+        "<path class=\"axis\" d=\"M0 0V{HIGH}H{WIDE}\"/>{inside}<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{x_name}</text></g></svg>",
+        WIDE / 2.0,
+        HIGH + 38.0
+    );
     svg
 }
 
@@ -79,7 +113,11 @@ fn clock(micros: f64, with_date: bool) -> String {
 }
 
 fn scatter(points: &[(i64, i64)]) -> String {
-    let points: Vec<_> = points.iter().filter(|(event, _)| *event > Instant::MIN.micros()).map(|(event, processing)| (*event as f64, *processing as f64)).collect();
+    let points: Vec<_> = points
+        .iter()
+        .filter(|(event, _)| *event > Instant::MIN.micros())
+        .map(|(event, processing)| (*event as f64, *processing as f64))
+        .collect();
     if points.is_empty() {
         return "<p>No row had an event time.</p>".into();
     }
@@ -89,7 +127,14 @@ fn scatter(points: &[(i64, i64)]) -> String {
     // The diagonal, where the two ranges overlap: rows handled as they happen.
     let (from, to) = (x.from.max(y.from), x.to.min(y.to));
     if from < to {
-        let _ = write!(inside, "<line class=\"ideal\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>", x.at(from), HIGH - y.at(from), x.at(to), HIGH - y.at(to));
+        let _ = write!(
+            inside,
+            "<line class=\"ideal\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
+            x.at(from),
+            HIGH - y.at(from),
+            x.at(to),
+            HIGH - y.at(to)
+        );
     }
     for (event, processing) in &points {
         let _ = write!(inside, "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2\"/>", x.at(*event), HIGH - y.at(*processing));
@@ -109,13 +154,23 @@ fn bars(counts: &[(i64, u64)]) -> String {
     for (start, rows) in &counts {
         let high = y.at(*rows as f64);
         let left = (x.at(*start as f64) - width / 2.0).clamp(0.0, WIDE - width);
-        let _ = write!(inside, "<rect class=\"bar\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{high:.1}\"><title>{}: {rows}</title></rect>", HIGH - high, Instant::from_micros_saturating(*start));
+        let _ = write!(
+            inside,
+            "<rect class=\"bar\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{high:.1}\"><title>{}: {rows}</title></rect>",
+            HIGH - high,
+            Instant::from_micros_saturating(*start)
+        );
     }
     frame(&x, &y, "start of the window (UTC)", "rows", |at| clock(at, x.to - x.from > 86_400e6), |rows| format!("{rows:.0}"), &inside)
 }
 
 fn throughput(timeline: &Timeline) -> String {
-    let rates: Vec<(f64, f64)> = timeline.points.windows(2).filter(|pair| pair[1].0 > pair[0].0).map(|pair| (pair[1].0, (pair[1].1 - pair[0].1) as f64 / (pair[1].0 - pair[0].0))).collect();
+    let rates: Vec<(f64, f64)> = timeline
+        .points
+        .windows(2)
+        .filter(|pair| pair[1].0 > pair[0].0)
+        .map(|pair| (pair[1].0, (pair[1].1 - pair[0].1) as f64 / (pair[1].0 - pair[0].0)))
+        .collect();
     if rates.is_empty() {
         return "<p>The run was too short to say.</p>".into();
     }
@@ -127,10 +182,29 @@ fn throughput(timeline: &Timeline) -> String {
 }
 
 fn table(run: &Summary) -> String {
-    let mut html = String::from("<table><tr><th>transform</th><th>rows in</th><th>led to output</th><th>filtered</th><th>errors</th><th>late</th><th>held</th><th>rows out</th><th>busy s</th></tr>");
+    let mut html = String::from(
+        "<table><tr><th>transform</th><th>rows in</th><th>led to output</th><th>filtered</th><th>errors</th><th>late</th><th>held</th><th>rows out</th><th>busy s</th></tr>",
+    );
     for node in &run.transforms {
-        let out: Vec<String> = node.rows_out.iter().filter(|(_, rows)| *rows > 0).map(|(name, rows)| if name.is_empty() { rows.to_string() } else { format!("{}: {rows}", escape(name)) }).collect();
-        let _ = write!(html, "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td></tr>", escape(&node.name), node.rows_in, node.led, node.filtered, node.errors, node.late, node.held, out.join(", "), node.busy_seconds);
+        let out: Vec<String> = node
+            .rows_out
+            .iter()
+            .filter(|(_, rows)| *rows > 0)
+            .map(|(name, rows)| if name.is_empty() { rows.to_string() } else { format!("{}: {rows}", escape(name)) })
+            .collect();
+        let _ = write!(
+            html,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td></tr>",
+            escape(&node.name),
+            node.rows_in,
+            node.led,
+            node.filtered,
+            node.errors,
+            node.late,
+            node.held,
+            out.join(", "),
+            node.busy_seconds
+        );
     }
     html + "</table>"
 }

@@ -40,18 +40,46 @@ impl Summary {
             rows_read: rows,
             rows_per_second: rows as f64 / timeline.seconds.max(1e-6),
             transforms: progress.figures(),
-            written: progress.written().into_iter().map(|(transform, sink)| Written { transform, rows: sink.rows, bytes: sink.bytes, files: sink.files }).collect(),
+            written: progress
+                .written()
+                .into_iter()
+                .map(|(transform, sink)| Written { transform, rows: sink.rows, bytes: sink.bytes, files: sink.files })
+                .collect(),
         }
     }
 
     pub fn text(&self) -> String {
         let mut text = String::new();
         let width = self.transforms.iter().map(|node| node.name.chars().count()).max().unwrap_or(0).max(9);
-        let _ = writeln!(text, "{} {} after {:.2} s: {} rows read, {:.0} rows/s", self.pipeline, self.end, self.seconds, self.rows_read, self.rows_per_second);
-        let _ = writeln!(text, "\n{:<width$}  {:>12} {:>12} {:>10} {:>8} {:>8} {:>8}  rows out", "transform", "rows in", "led to out", "filtered", "errors", "late", "held");
+        let _ = writeln!(
+            text,
+            "{} {} after {:.2} s: {} rows read, {:.0} rows/s",
+            self.pipeline, self.end, self.seconds, self.rows_read, self.rows_per_second
+        );
+        let _ = writeln!(
+            text,
+            "\n{:<width$}  {:>12} {:>12} {:>10} {:>8} {:>8} {:>8}  rows out",
+            "transform", "rows in", "led to out", "filtered", "errors", "late", "held"
+        );
         for node in &self.transforms {
-            let out: Vec<String> = node.rows_out.iter().filter(|(_, rows)| *rows > 0).map(|(name, rows)| if name.is_empty() { rows.to_string() } else { format!("{name}: {rows}") }).collect();
-            let _ = writeln!(text, "{:<width$}  {:>12} {:>12} {:>10} {:>8} {:>8} {:>8}  {}", node.name, node.rows_in, node.led, node.filtered, node.errors, node.late, node.held, out.join(", "));
+            let out: Vec<String> = node
+                .rows_out
+                .iter()
+                .filter(|(_, rows)| *rows > 0)
+                .map(|(name, rows)| if name.is_empty() { rows.to_string() } else { format!("{name}: {rows}") })
+                .collect();
+            let _ = writeln!(
+                text,
+                "{:<width$}  {:>12} {:>12} {:>10} {:>8} {:>8} {:>8}  {}",
+                node.name,
+                node.rows_in,
+                node.led,
+                node.filtered,
+                node.errors,
+                node.late,
+                node.held,
+                out.join(", ")
+            );
             if !node.balanced() {
                 let _ = writeln!(text, "{:<width$}  these do not add up: please report it", "");
             }
@@ -59,7 +87,9 @@ impl Summary {
                 let shown = match metric {
                     UserMetric::Counter { value } => value.to_string(),
                     UserMetric::Gauge { value } => value.to_string(),
-                    UserMetric::Distribution { count, sum, min, max } => format!("count {count}, mean {:.3}, min {min}, max {max}", sum / *count as f64),
+                    UserMetric::Distribution { count, sum, min, max } => {
+                        format!("count {count}, mean {:.3}, min {min}, max {max}", sum / *count as f64)
+                    }
                 };
                 let _ = writeln!(text, "{:<width$}    {name} = {shown}", "");
             }

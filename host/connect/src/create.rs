@@ -20,7 +20,11 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
     role: Role::Source,
     doc: "Gives the rows that are written in the pipeline.",
     keys: &[
-        KeySpec { name: "elements", required: true, doc: "The rows: a mapping is a row, any other value is a row with the column `element`." },
+        KeySpec {
+            name: "elements",
+            required: true,
+            doc: "The rows: a mapping is a row, any other value is a row with the column `element`.",
+        },
         KeySpec { name: "reshuffle", required: false, doc: "Accepted for Beam's sake; rows are divided among tasks in any case." },
     ],
     has_errors: false,
@@ -45,7 +49,8 @@ fn check(config: &Value) -> Vec<ConfigFault> {
 /// Gives the rows.
 pub async fn open(config: Value, ctx: SourceContext) -> Result<Box<dyn Source>, ConnectError> {
     let elements = config.get("elements").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let rows = rows(elements).map_err(|message| ConnectError::user(format!("{}: {message}", ctx.transform), "give every value of a field the same type"))?;
+    let rows = rows(elements)
+        .map_err(|message| ConnectError::user(format!("{}: {message}", ctx.transform), "give every value of a field the same type"))?;
     Ok(Box::new(RowsSource::new(ctx, rows)))
 }
 

@@ -12,18 +12,18 @@
 //! Invariant: a worker's thread never blocks here. Reading, writing and waiting happen on `io`, the runtime of the context;
 //! bytes are decoded and encoded on the caller's side.
 
+mod create;
 pub mod error;
 pub mod file;
 pub mod format;
 mod generate;
 pub mod kafka;
-mod create;
 mod parquet_write;
 mod read_csv;
 mod read_json;
 mod read_text;
-mod rows;
 pub mod registry;
+mod rows;
 pub mod secret;
 pub mod settings;
 pub mod sink;

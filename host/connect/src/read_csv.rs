@@ -38,7 +38,11 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
             required: false,
             doc: "Columns and their types, as `{name: type}` or a JSON schema; default: boolean, integer, double or string, whichever takes every value among the first 1,000 records of each of the first 8 files.",
         },
-        KeySpec { name: "compression", required: false, doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`." },
+        KeySpec {
+            name: "compression",
+            required: false,
+            doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`.",
+        },
     ],
     has_errors: true,
     check: |config| read(config).1,
@@ -107,7 +111,10 @@ fn infer(chunks: &[Chunk], format: CsvFormat, pattern: &str) -> Result<Schema, C
         sample.look(&[]);
     }
     if columns.is_empty() {
-        return Err(ConnectError::user(format!("{pattern}: the files are empty, so the columns are not known"), "give `schema`, such as `schema: {id: integer, name: string}`"));
+        return Err(ConnectError::user(
+            format!("{pattern}: the files are empty, so the columns are not known"),
+            "give `schema`, such as `schema: {id: integer, name: string}`",
+        ));
     }
     Ok(inferred_schema(&columns))
 }

@@ -36,7 +36,11 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
             required: false,
             doc: "Fields and their types, as `{name: type}` or a JSON schema; default: the types that most values have among the first 1,000 lines of each of the first 4 files.",
         },
-        KeySpec { name: "compression", required: false, doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`." },
+        KeySpec {
+            name: "compression",
+            required: false,
+            doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`.",
+        },
     ],
     has_errors: true,
     check: |config| read(config).1,
@@ -88,9 +92,7 @@ pub async fn open(config: Value, ctx: SourceContext) -> Result<Box<dyn Source>, 
         schema: schema::nullable(&schema),
         chunks,
         in_lines: true,
-        make_decode: Box::new(move |projection| {
-            Ok(Box::new(LineDecode::json(JsonDecoder::new(&decoded, projection)?)) as Box<dyn Decode>)
-        }),
+        make_decode: Box::new(move |projection| Ok(Box::new(LineDecode::json(JsonDecoder::new(&decoded, projection)?)) as Box<dyn Decode>)),
         projection: None,
         ctx,
     }))

@@ -19,7 +19,11 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
     keys: &[
         KeySpec { name: "path", required: true, doc: "Path or glob of the files; relative paths start at the working directory." },
         KeySpec { name: "skip_header_lines", required: false, doc: "Lines to pass over at the start of each file (default 0)." },
-        KeySpec { name: "compression", required: false, doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`." },
+        KeySpec {
+            name: "compression",
+            required: false,
+            doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`.",
+        },
     ],
     has_errors: true,
     check: |config| read(config).1,

@@ -85,7 +85,10 @@ fn checked(kind: &str, config: &Value) -> Result<Value, ConnectError> {
         None => resolve_secrets(config),
         Some(fault) => {
             let place = if fault.path.is_empty() { String::new() } else { format!(" at `{}`", fault.path.join(".")) };
-            Err(ConnectError::user(format!("config of {kind}{place}: {}", fault.message), fault.help.unwrap_or_else(|| "see `pelton lint`".into())))
+            Err(ConnectError::user(
+                format!("config of {kind}{place}: {}", fault.message),
+                fault.help.unwrap_or_else(|| "see `pelton lint`".into()),
+            ))
         }
     }
 }

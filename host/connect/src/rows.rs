@@ -71,7 +71,8 @@ impl Reader for RowsReader {
         let length = (total - from).min(MAX_ROWS);
         self.at += length;
         let offsets = (from as i64..self.at as i64).collect();
-        let batch = SourceBatch { split_ended: self.at == total, ..SourceBatch::new(rows.slice(from, length), self.split.clone(), offsets) };
+        let batch =
+            SourceBatch { split_ended: self.at == total, ..SourceBatch::new(rows.slice(from, length), self.split.clone(), offsets) };
         if self.at == total {
             self.rows = None;
         }

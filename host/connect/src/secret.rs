@@ -46,19 +46,22 @@ fn resolve_text(text: &str) -> Result<String, ConnectError> {
 fn read(reference: &str) -> Result<String, ConnectError> {
     if let Some(name) = reference.strip_prefix("env:") {
         return std::env::var(name).map_err(|_| {
-            ConnectError::user(format!("the secret ${{secret:env:{name}}} is not set"), format!("set the environment variable {name} for pelton"))
+            ConnectError::user(
+                format!("the secret ${{secret:env:{name}}} is not set"),
+                format!("set the environment variable {name} for pelton"),
+            )
         });
     }
     let Some(path) = reference.strip_prefix("file:") else {
-        return Err(ConnectError::user(
-            format!("`{reference}` is no kind of secret"),
-            "write ${secret:env:NAME} or ${secret:file:PATH}",
-        ));
+        return Err(ConnectError::user(format!("`{reference}` is no kind of secret"), "write ${secret:env:NAME} or ${secret:file:PATH}"));
     };
     let of_file = |error: &std::io::Error| ConnectError::of_file("read the secret", path.as_ref(), error);
     let length = std::fs::metadata(path).map_err(|error| of_file(&error))?.len();
     if length > MAX_SECRET_BYTES {
-        return Err(ConnectError::user(format!("the secret {path} has {length} bytes, more than {MAX_SECRET_BYTES}"), "name the file that holds only the secret"));
+        return Err(ConnectError::user(
+            format!("the secret {path} has {length} bytes, more than {MAX_SECRET_BYTES}"),
+            "name the file that holds only the secret",
+        ));
     }
     let text = std::fs::read_to_string(path).map_err(|error| of_file(&error))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
@@ -83,7 +86,12 @@ mod tests {
 
     #[test]
     fn faults_name_the_reference() {
-        for (text, part) in [("${secret:env:NO_SUCH_X}", "NO_SUCH_X"), ("${secret:file:/no/such}", "/no/such"), ("${secret:vault:x}", "vault:x"), ("${secret:env:A", "closing")] {
+        for (text, part) in [
+            ("${secret:env:NO_SUCH_X}", "NO_SUCH_X"),
+            ("${secret:file:/no/such}", "/no/such"),
+            ("${secret:vault:x}", "vault:x"),
+            ("${secret:env:A", "closing"),
+        ] {
             let error = resolve_secrets(&json!(text)).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
             assert!(error.help().is_some());

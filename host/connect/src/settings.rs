@@ -117,7 +117,11 @@ impl<'a> Settings<'a> {
         match number.filter(|number| range.contains(number)) {
             Some(number) => Some(number),
             None => {
-                self.fault(key, format!("`{key}` must be a number from {} to {}, not {value}", range.start(), range.end()), "write the number without a unit");
+                self.fault(
+                    key,
+                    format!("`{key}` must be a number from {} to {}, not {value}", range.start(), range.end()),
+                    "write the number without a unit",
+                );
                 None
             }
         }
@@ -185,7 +189,11 @@ impl<'a> Settings<'a> {
             (_, "\\t") => Some(b'\t'),
             ([byte], _) if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Some(*byte),
             _ => {
-                self.fault(key, format!("`{key}` must be one ASCII character, not `{text}`"), "write one character, such as \",\" or \"\\t\"");
+                self.fault(
+                    key,
+                    format!("`{key}` must be one ASCII character, not `{text}`"),
+                    "write one character, such as \",\" or \"\\t\"",
+                );
                 None
             }
         }

@@ -21,7 +21,8 @@ const PATH: KeySpec = KeySpec {
     required: true,
     doc: "Beginning of the files' names: a bounded run publishes PATH-SSSSS-of-NNNNN at its end, an unbounded one PATH-<window or time>-<part> as it goes.",
 };
-const NUM_SHARDS: KeySpec = KeySpec { name: "num_shards", required: false, doc: "Files that a bounded run writes, and tasks that write them (default 1)." };
+const NUM_SHARDS: KeySpec =
+    KeySpec { name: "num_shards", required: false, doc: "Files that a bounded run writes, and tasks that write them (default 1)." };
 const WRITE_DISPOSITION: KeySpec = KeySpec {
     name: "write_disposition",
     required: false,

@@ -171,10 +171,9 @@ impl Batch {
             }),
             positions: match &self.positions {
                 Positions::None => Positions::None,
-                Positions::At { split, offsets } => Positions::At {
-                    split: split.clone(),
-                    offsets: origin.iter().map(|row| offsets[*row as usize]).collect(),
-                },
+                Positions::At { split, offsets } => {
+                    Positions::At { split: split.clone(), offsets: origin.iter().map(|row| offsets[*row as usize]).collect() }
+                }
             },
         }
     }
@@ -191,9 +190,7 @@ impl Batch {
             }),
             positions: match &self.positions {
                 Positions::None => Positions::None,
-                Positions::At { split, offsets } => {
-                    Positions::At { split: split.clone(), offsets: offsets.slice(start, length) }
-                }
+                Positions::At { split, offsets } => Positions::At { split: split.clone(), offsets: offsets.slice(start, length) },
             },
         }
     }

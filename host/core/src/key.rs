@@ -281,11 +281,24 @@ mod tests {
         check(Arc::new(Int64Array::from(vec![Some(0), Some(-1), None])), &["018000000000000000", "017fffffffffffffff", "00"]);
         check(Arc::new(Int8Array::from(vec![5])), &["018000000000000005"]);
         check(Arc::new(UInt64Array::from(vec![5, u64::MAX])), &["018000000000000005", "02ffffffffffffffff"]);
-        check(Arc::new(Float64Array::from(vec![0.0, -0.0, 1.5, -1.5, f64::NAN, -f64::NAN])), &["018000000000000000", "018000000000000000", "01bff8000000000000", "014007ffffffffffff", "01fff8000000000000", "01fff8000000000000"]);
+        check(
+            Arc::new(Float64Array::from(vec![0.0, -0.0, 1.5, -1.5, f64::NAN, -f64::NAN])),
+            &[
+                "018000000000000000",
+                "018000000000000000",
+                "01bff8000000000000",
+                "014007ffffffffffff",
+                "01fff8000000000000",
+                "01fff8000000000000",
+            ],
+        );
         check(Arc::new(StringArray::from(vec!["", "a", "a\0b"])), &["010000", "01610000", "016100ff620000"]);
         check(Arc::new(BooleanArray::from(vec![true, false])), &["0101", "0100"]);
         let decimals = Decimal128Array::from(vec![150, 1500, 0]).with_precision_and_scale(10, 2).expect("fits");
-        check(Arc::new(decimals), &["01018000000000000000000000000000000f", "01008000000000000000000000000000000f", "010080000000000000000000000000000000"]);
+        check(
+            Arc::new(decimals),
+            &["01018000000000000000000000000000000f", "01008000000000000000000000000000000f", "010080000000000000000000000000000000"],
+        );
     }
 
     proptest! {

@@ -152,20 +152,28 @@ impl Builder {
     fn finish(self, data_type: &DataType) -> Result<ArrayRef, String> {
         let made: ArrayRef = match (self, data_type) {
             (Builder::Nothing(rows), _) => Arc::new(NullArray::new(rows)),
-            (Builder::Whole(mut values), DataType::Date32) => cast(&values.finish(), &DataType::Int32).map_err(|error| error.to_string())?,
+            (Builder::Whole(mut values), DataType::Date32) => {
+                cast(&values.finish(), &DataType::Int32).map_err(|error| error.to_string())?
+            }
             (Builder::Whole(mut values), _) => Arc::new(values.finish()),
             (Builder::Unsigned(mut values), _) => Arc::new(values.finish()),
             (Builder::Double(mut values), _) => Arc::new(values.finish()),
             (Builder::Boolean(mut values), _) => Arc::new(values.finish()),
             (Builder::Text(mut values), _) => Arc::new(values.finish()),
             (Builder::Bytes(mut values), _) => Arc::new(values.finish()),
-            (Builder::Decimal(mut values, _), DataType::Decimal128(precision, scale)) => Arc::new(values.finish().with_precision_and_scale(*precision, *scale).map_err(|error| error.to_string())?),
+            (Builder::Decimal(mut values, _), DataType::Decimal128(precision, scale)) => {
+                Arc::new(values.finish().with_precision_and_scale(*precision, *scale).map_err(|error| error.to_string())?)
+            }
             (Builder::List(offsets, present, items), DataType::List(item)) => {
                 let items = items.finish(item.data_type())?;
-                Arc::new(ListArray::try_new(item.clone(), OffsetBuffer::new(offsets.into()), items, nulls(present)).map_err(|error| error.to_string())?)
+                Arc::new(
+                    ListArray::try_new(item.clone(), OffsetBuffer::new(offsets.into()), items, nulls(present))
+                        .map_err(|error| error.to_string())?,
+                )
             }
             (Builder::Struct(present, columns), DataType::Struct(fields)) => {
-                let columns = columns.into_iter().zip(fields).map(|(column, field)| column.finish(field.data_type())).collect::<Result<_, _>>()?;
+                let columns =
+                    columns.into_iter().zip(fields).map(|(column, field)| column.finish(field.data_type())).collect::<Result<_, _>>()?;
                 Arc::new(StructArray::try_new(fields.clone(), columns, nulls(present)).map_err(|error| error.to_string())?)
             }
             _ => return Err(DAMAGED.into()),
@@ -209,7 +217,9 @@ mod tests {
     use super::*;
     use crate::key::Keys;
     use arrow::array::builder::{Int32Builder, ListBuilder};
-    use arrow::array::{Array, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int16Array, StringArray, TimestampMicrosecondArray, UInt64Array};
+    use arrow::array::{
+        Array, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int16Array, StringArray, TimestampMicrosecondArray, UInt64Array,
+    };
     use arrow::datatypes::Field;
     use proptest::prelude::*;
 
@@ -230,7 +240,11 @@ mod tests {
             Arc::new(TimestampMicrosecondArray::from(vec![1, -2, 3]).with_timezone("UTC")),
             Arc::new(Decimal128Array::from(vec![Some(1_500), Some(0), Some(-7)]).with_precision_and_scale(12, 3).expect("fits")),
             Arc::new(lists.finish()),
-            Arc::new(StructArray::new(vec![Field::new("t", DataType::Utf8, true)].into(), vec![text], Some(NullBuffer::from(vec![true, true, false])))),
+            Arc::new(StructArray::new(
+                vec![Field::new("t", DataType::Utf8, true)].into(),
+                vec![text],
+                Some(NullBuffer::from(vec![true, true, false])),
+            )),
         ];
         let types: Vec<DataType> = columns.iter().map(|column| column.data_type().clone()).collect();
         let mut keys = Keys::default();

@@ -337,7 +337,16 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_instant() {
-        for text in ["", "2026", "2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00ZZ", "2026-13-01T00:00:00Z", "é026-01-01T00:00:00Z"] {
+        for text in [
+            "",
+            "2026",
+            "2026-02-30T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00ZZ",
+            "2026-13-01T00:00:00Z",
+            "é026-01-01T00:00:00Z",
+        ] {
             assert!(matches!(Instant::parse_rfc3339(text), Err(TimeError::Malformed(_))), "{text}");
         }
         assert!(matches!(Instant::parse_rfc3339("2026-01-01T00:00:00"), Err(TimeError::NoZone(_))));
@@ -349,7 +358,9 @@ mod tests {
 
     #[test]
     fn reads_durations() {
-        for (text, micros) in [("60s", 60_000_000), ("1.5m", 90_000_000), ("250ms", 250_000), ("2", 2_000_000), ("1d", DAY), ("1h", 3_600_000_000)] {
+        for (text, micros) in
+            [("60s", 60_000_000), ("1.5m", 90_000_000), ("250ms", 250_000), ("2", 2_000_000), ("1d", DAY), ("1h", 3_600_000_000)]
+        {
             assert_eq!(Duration::parse(text).map(Duration::micros), Ok(micros), "{text}");
         }
         for text in ["", "s", "1x", "-1s", "1 2s"] {

@@ -144,10 +144,7 @@ impl Expression {
     }
 
     fn all_fail(&self, count: usize, message: &str) -> Evaluated {
-        Evaluated {
-            array: new_null_array(self.data_type(), count),
-            errors: (0..count).map(|row| row_error(row, message)).collect(),
-        }
+        Evaluated { array: new_null_array(self.data_type(), count), errors: (0..count).map(|row| row_error(row, message)).collect() }
     }
 }
 

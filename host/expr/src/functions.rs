@@ -11,16 +11,43 @@ const CHANCE: &[&str] = &["random", "rand", "uuid", "gen_random_uuid"];
 /// They depend on the build, or only show the engine's insides.
 const INTERNAL: &[&str] = &["version", "arrow_metadata", "with_metadata"];
 const AGGREGATES: &[&str] = &[
-    "any_value", "array_agg", "avg", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "corr", "count", "covar_pop", "covar_samp", "every",
-    "first_value", "grouping", "last_value", "max", "mean", "median", "min", "stddev", "stddev_pop", "stddev_samp", "string_agg", "sum", "var",
-    "var_pop", "var_samp", "variance",
+    "any_value",
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "every",
+    "first_value",
+    "grouping",
+    "last_value",
+    "max",
+    "mean",
+    "median",
+    "min",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "string_agg",
+    "sum",
+    "var",
+    "var_pop",
+    "var_samp",
+    "variance",
 ];
 const WINDOWS: &[&str] = &["row_number", "rank", "dense_rank", "lag", "lead", "nth_value", "ntile", "percent_rank", "cume_dist"];
 
 static FUNCTIONS: LazyLock<BTreeMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
     let mut functions = BTreeMap::new();
     for function in datafusion_functions::all_default_functions() {
-        let names: Vec<String> = std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)).map(str::to_lowercase).collect();
+        let names: Vec<String> =
+            std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)).map(str::to_lowercase).collect();
         let refused = names.iter().any(|name| [CLOCKS, CHANCE, INTERNAL].iter().any(|list| list.contains(&name.as_str())));
         if !refused && function.signature().volatility != Volatility::Volatile {
             functions.extend(names.into_iter().map(|name| (name, function.clone())));

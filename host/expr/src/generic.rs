@@ -76,7 +76,8 @@ fn parse(text: &str) -> Result<Parsed<'_>, ExpressionError> {
             }
         }
     }
-    let help = "a generic expression is a field, a number, a \"string\" or one comparison of two of those; for anything else set `language: sql`";
+    let help =
+        "a generic expression is a field, a number, a \"string\" or one comparison of two of those; for anything else set `language: sql`";
     Err(ExpressionError::new(format!("`{}` is not a generic expression", text.trim())).help(help))
 }
 

@@ -172,7 +172,8 @@ fn checked(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
 /// The type that values of a type have when they leave an expression: one form of strings, bytes, lists and instants.
 pub(crate) fn result_type(found: &DataType) -> std::result::Result<DataType, ExpressionError> {
     use DataType::*;
-    let renewed = |field: &Arc<Field>| result_type(field.data_type()).map(|data_type| Arc::new(field.as_ref().clone().with_data_type(data_type)));
+    let renewed =
+        |field: &Arc<Field>| result_type(field.data_type()).map(|data_type| Arc::new(field.as_ref().clone().with_data_type(data_type)));
     Ok(match found {
         Utf8 | LargeUtf8 | Utf8View => Utf8,
         Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => Binary,
@@ -194,9 +195,20 @@ pub(crate) fn result_type(found: &DataType) -> std::result::Result<DataType, Exp
 /// An error of DataFusion in one sentence, without the names of its layers.
 pub(crate) fn sentence(error: &DataFusionError) -> String {
     const LAYERS: &[&str] = &[
-        "Arrow error: ", "Execution error: ", "Error during planning: ", "Internal error: ", "External error: ", "Schema error: ",
-        "Compute error: ", "Invalid argument error: ", "Cast error: ", "Parser error: ", "SQL error: ", "Arithmetic overflow: Overflow happened on: ",
-        "This feature is not implemented: ", "Optimizer rule 'simplify_expressions' failed\ncaused by\n",
+        "Arrow error: ",
+        "Execution error: ",
+        "Error during planning: ",
+        "Internal error: ",
+        "External error: ",
+        "Schema error: ",
+        "Compute error: ",
+        "Invalid argument error: ",
+        "Cast error: ",
+        "Parser error: ",
+        "SQL error: ",
+        "Arithmetic overflow: Overflow happened on: ",
+        "This feature is not implemented: ",
+        "Optimizer rule 'simplify_expressions' failed\ncaused by\n",
     ];
     let full = error.find_root().to_string();
     let overflow = full.contains("Arithmetic overflow: ");

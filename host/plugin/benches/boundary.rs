@@ -61,7 +61,8 @@ fn per_record(calls: usize, rows: usize, mut work: impl FnMut()) -> f64 {
 fn records(rows: usize) -> Batch {
     let fields = vec![Field::new("text", DataType::Utf8, false), Field::new("number", DataType::Int64, false)];
     let texts = StringArray::from_iter_values((0..rows).map(|row| format!("{row:092}")));
-    let rows_of = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::new(texts), Arc::new(Int64Array::from_iter_values(0..rows as i64))]);
+    let rows_of =
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::new(texts), Arc::new(Int64Array::from_iter_values(0..rows as i64))]);
     Batch::new(rows_of.expect("two columns of one length"), (0..rows as i64).collect(), Positions::None)
 }
 

@@ -86,7 +86,13 @@ pub enum MetricKind {
 }
 
 impl Binding {
-    pub(crate) fn bind(plugin: &Arc<Plugin>, transform: &str, config: &serde_json::Value, input: &SchemaRef, limits: &Limits) -> Result<Binding, PluginError> {
+    pub(crate) fn bind(
+        plugin: &Arc<Plugin>,
+        transform: &str,
+        config: &serde_json::Value,
+        input: &SchemaRef,
+        limits: &Limits,
+    ) -> Result<Binding, PluginError> {
         let mut binding = Binding {
             transform: transform.into(),
             input: input.clone(),
@@ -104,7 +110,10 @@ impl Binding {
             return Err(PluginError::Schema {
                 transform: transform.into(),
                 column: column.name().clone(),
-                message: format!("its type {} does not cross to plugins; cast it before, for example to string, int64 or timestamp", column.data_type()),
+                message: format!(
+                    "its type {} does not cross to plugins; cast it before, for example to string, int64 or timestamp",
+                    column.data_type()
+                ),
             });
         }
         Shape { reads: binding.reads, needs: binding.needs, outputs: binding.outputs, metrics: binding.metrics } = shape;
@@ -172,7 +181,12 @@ impl Shape {
 fn output(told: batch::OutputSchema, input: &Schema) -> Result<OutputBinding, String> {
     let about = |why: String| format!("output `{}`: {why}", told.tag);
     let passes = columns(&told.passes, input).map_err(|why| about(format!("`passes` {why}")))?;
-    let flat = told.adds.into_iter().map(|field| FlatField { name: field.name, format: field.format, nullable: field.nullable, children: field.children });
+    let flat = told.adds.into_iter().map(|field| FlatField {
+        name: field.name,
+        format: field.format,
+        nullable: field.nullable,
+        children: field.children,
+    });
     let adds = unflatten_schema(&flat.collect::<Vec<_>>()).map_err(about)?;
     let fields: Vec<FieldRef> = passes.iter().map(|column| input.fields()[*column].clone()).chain(adds.iter().cloned()).collect();
     let mut names = HashSet::new();

@@ -79,7 +79,9 @@ fn key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
             file.read_exact(&mut key)?;
             return Ok(key);
         }
-        Ok(_) => tracing::warn!(path = %path.display(), "the key of the cache of compiled plugins is readable by others or damaged; making a new one"),
+        Ok(_) => {
+            tracing::warn!(path = %path.display(), "the key of the cache of compiled plugins is readable by others or damaged; making a new one")
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -124,7 +126,10 @@ mod tests {
     #[test]
     fn hmac_follows_rfc_4231() {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        assert_eq!(hex(&hmac(b"Jefe", &[b"what do ya want ", b"for nothing?"])), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(
+            hex(&hmac(b"Jefe", &[b"what do ya want ", b"for nothing?"])),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
     }
 
     #[test]

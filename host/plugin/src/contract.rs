@@ -7,7 +7,7 @@ wasmtime::component::bindgen!({
     exports: { "pelton:plugin/do-fn.process": async },
 });
 
-pub(crate) use self::exports::pelton::plugin::do_fn::{Input, Opened, OpenRequest, Outcome};
+pub(crate) use self::exports::pelton::plugin::do_fn::{Input, OpenRequest, Opened, Outcome};
 pub(crate) use self::exports::pelton::plugin::plugin as describe;
 pub(crate) use self::pelton::plugin::{batch, data, log, spec};
 

@@ -46,8 +46,10 @@ pub(crate) struct Core {
 impl Engine {
     /// Starts the clock thread.
     pub fn new(options: EngineOptions) -> Result<Engine, PluginError> {
-        let wasm = wasmtime::Engine::new(&settings()).map_err(|error| PluginError::Internal(format!("the WebAssembly engine does not start: {error:#}")))?;
-        let ticker = Ticker::start(wasm.clone()).map_err(|error| PluginError::Internal(format!("the engine's clock thread does not start: {error}")))?;
+        let wasm = wasmtime::Engine::new(&settings())
+            .map_err(|error| PluginError::Internal(format!("the WebAssembly engine does not start: {error:#}")))?;
+        let ticker = Ticker::start(wasm.clone())
+            .map_err(|error| PluginError::Internal(format!("the engine's clock thread does not start: {error}")))?;
         let cache = options.cache_dir.and_then(|folder| {
             Cache::open(&folder)
                 .inspect_err(|error| tracing::warn!(folder = %folder.display(), %error, "plugins are compiled at each start: the cache folder cannot be used"))
@@ -94,10 +96,14 @@ impl Engine {
         let component = Component::from_binary(&self.core.wasm, bytes).map_err(|error| {
             let text = format!("{error:#}");
             if text.contains("unexpected end") || text.contains("is out of bounds (bound") {
-                let message = format!("it ends after {} bytes in the middle of a section, so it was cut off. Copy or build it again", bytes.len());
+                let message =
+                    format!("it ends after {} bytes in the middle of a section, so it was cut off. Copy or build it again", bytes.len());
                 return PluginError::NotAComponent { plugin: name.into(), message };
             }
-            PluginError::Load { plugin: name.into(), message: format!("it does not compile: {text}. Build it again with `pelton plugin build`") }
+            PluginError::Load {
+                plugin: name.into(),
+                message: format!("it does not compile: {text}. Build it again with `pelton plugin build`"),
+            }
         })?;
         if let Some(cache) = &self.core.cache {
             let stored = component.serialize().map_err(std::io::Error::other).and_then(|code| cache.store(&key, &code));
@@ -120,7 +126,9 @@ impl Engine {
         let mut names = vec![];
         for (import, item) in kind.imports(&self.core.wasm) {
             let is_types = match &item.ty {
-                ComponentItem::ComponentInstance(instance) => instance.exports(&self.core.wasm).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_))),
+                ComponentItem::ComponentInstance(instance) => {
+                    instance.exports(&self.core.wasm).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
+                }
                 other => matches!(other, ComponentItem::Type(_)),
             };
             if is_types {
@@ -167,14 +175,22 @@ fn settings() -> Config {
 fn check_preamble(bytes: &[u8]) -> Result<(), String> {
     match bytes {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err("it is a core module. Build it with `pelton plugin build`, which makes a component of it".into()),
-        [0, b'a', b's', b'm', version @ ..] if version.len() >= 4 => Err("it has a WebAssembly version that this Pelton does not know. Build it with a current `pelton plugin build`".into()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            Err("it is a core module. Build it with `pelton plugin build`, which makes a component of it".into())
+        }
+        [0, b'a', b's', b'm', version @ ..] if version.len() >= 4 => {
+            Err("it has a WebAssembly version that this Pelton does not know. Build it with a current `pelton plugin build`".into())
+        }
         [] => Err("it is empty. Build it again with `pelton plugin build`".into()),
         bytes if b"\0asm\x0d\0\x01\0".starts_with(bytes) || b"\0asm\x01\0\0\0".starts_with(bytes) => {
             Err(format!("it ends after {} bytes, so it was cut off. Copy or build it again", bytes.len()))
         }
-        [0x7f, b'E', b'L', b'F', ..] => Err("it is compiled code, which is never loaded from a file: give the component it was compiled from".into()),
-        _ if looks_like_text(bytes) => Err("it is WebAssembly text. Translate it with `wasm-tools parse`, or build with `pelton plugin build`".into()),
+        [0x7f, b'E', b'L', b'F', ..] => {
+            Err("it is compiled code, which is never loaded from a file: give the component it was compiled from".into())
+        }
+        _ if looks_like_text(bytes) => {
+            Err("it is WebAssembly text. Translate it with `wasm-tools parse`, or build with `pelton plugin build`".into())
+        }
         _ => Err("it does not start as a WebAssembly file does. Give the file that `pelton plugin build` writes".into()),
     }
 }

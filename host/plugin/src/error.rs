@@ -24,7 +24,9 @@ pub enum PluginError {
         message: String,
     },
     /// A component of another contract or role.
-    #[error("{plugin} exports {found}, but {wanted} is needed here. Build it against the `pelton:plugin` package of this version of Pelton (`pelton plugin build`)")]
+    #[error(
+        "{plugin} exports {found}, but {wanted} is needed here. Build it against the `pelton:plugin` package of this version of Pelton (`pelton plugin build`)"
+    )]
     WrongWorld {
         /// Path or name.
         plugin: String,
@@ -34,7 +36,9 @@ pub enum PluginError {
         wanted: String,
     },
     /// The component imports what nobody granted.
-    #[error("{plugin} imports `{import}`, which is not granted. A plugin is granted nothing but `pelton:plugin/log` by default: remove the call that needs it, or build without WASI (`pelton plugin build`)")]
+    #[error(
+        "{plugin} imports `{import}`, which is not granted. A plugin is granted nothing but `pelton:plugin/log` by default: remove the call that needs it, or build without WASI (`pelton plugin build`)"
+    )]
     Import {
         /// Path or name.
         plugin: String,
@@ -72,7 +76,9 @@ pub enum PluginError {
         message: String,
     },
     /// The plugin answered what the contract forbids. Nothing of the call was applied; it is the plugin's fault, not a row's.
-    #[error("plugin {plugin}, transform `{transform}`, broke the contract: {message}. This is a fault in the plugin or its SDK; the call was not applied")]
+    #[error(
+        "plugin {plugin}, transform `{transform}`, broke the contract: {message}. This is a fault in the plugin or its SDK; the call was not applied"
+    )]
     Contract {
         /// Digest of the plugin.
         plugin: String,
@@ -109,5 +115,8 @@ fn detail_suffix(detail: &str) -> String {
 }
 
 fn nearest_suffix(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_else(|| "; `pelton plugin inspect` lists those it has".into())
+    nearest
+        .as_ref()
+        .map(|name| format!("; did you mean `{name}`?"))
+        .unwrap_or_else(|| "; `pelton plugin inspect` lists those it has".into())
 }

@@ -63,13 +63,21 @@ impl<'a> Flat<'a> {
             DataType::List(_) => {
                 let array = array.as_list::<i32>();
                 let (from, to) = self.offsets(array.offsets());
-                if from == 0 && to == array.values().len() { self.push(array.values()) } else { self.copy(array.values().slice(from, to - from)) }
+                if from == 0 && to == array.values().len() {
+                    self.push(array.values())
+                } else {
+                    self.copy(array.values().slice(from, to - from))
+                }
             }
             DataType::Map(..) => {
                 let array = array.as_map();
                 let (from, to) = self.offsets(array.offsets());
                 let entries = array.entries();
-                if from == 0 && to == entries.len() { self.push(entries) } else { self.copy(std::sync::Arc::new(entries.slice(from, to - from))) }
+                if from == 0 && to == entries.len() {
+                    self.push(entries)
+                } else {
+                    self.copy(std::sync::Arc::new(entries.slice(from, to - from)))
+                }
             }
             other => unreachable!("bind refuses to read a column of the type {other}"),
         }

@@ -52,7 +52,9 @@ impl Guest {
                 let opened_bytes = store.data().memory.bytes;
                 Ok((Guest { store, transform, opened_bytes }, opened))
             }
-            Ok(Err(failure)) => Err(failed(cut(&failure.message, MAX_MESSAGE_BYTES).into(), cut(&failure.detail, MAX_MESSAGE_BYTES).into())),
+            Ok(Err(failure)) => {
+                Err(failed(cut(&failure.message, MAX_MESSAGE_BYTES).into(), cut(&failure.detail, MAX_MESSAGE_BYTES).into()))
+            }
             Err(error) => {
                 let fault = fault(&mut store, &error, &binding.limits);
                 Err(failed(fault.message, fault.stack))
@@ -93,7 +95,10 @@ impl Guest {
 pub(crate) fn fault(store: &mut Store<Sandbox>, error: &wasmtime::Error, limits: &Limits) -> Fault {
     let sandbox = store.data_mut();
     let message = if sandbox.stopped == Some(Stopped::Deadline) {
-        format!("it exceeded its deadline of {} (limits.call_deadline)", shown(if sandbox.is_call() { limits.call_deadline } else { crate::sandbox::SETUP_DEADLINE }))
+        format!(
+            "it exceeded its deadline of {} (limits.call_deadline)",
+            shown(if sandbox.is_call() { limits.call_deadline } else { crate::sandbox::SETUP_DEADLINE })
+        )
     } else if sandbox.memory.refused {
         format!("it exceeded its memory limit of {} bytes (limits.memory_bytes)", limits.memory_bytes)
     } else if let Some(words) = sandbox.last_words.take() {
@@ -102,8 +107,12 @@ pub(crate) fn fault(store: &mut Store<Sandbox>, error: &wasmtime::Error, limits:
         match error.downcast_ref::<Trap>() {
             // Compiled languages keep a stack of their own in linear memory, below which nothing lies: it often runs out first.
             Some(Trap::StackOverflow) => "its call stack is exhausted: its recursion is too deep".into(),
-            Some(Trap::MemoryOutOfBounds) => "it reached outside its memory: its recursion is too deep for its stack, or it has unsafe code that is wrong".into(),
-            Some(Trap::UnreachableCodeReached) => "it stopped without saying why (an abort, or a panic before the SDK's hook was set); the stack shows where".into(),
+            Some(Trap::MemoryOutOfBounds) => {
+                "it reached outside its memory: its recursion is too deep for its stack, or it has unsafe code that is wrong".into()
+            }
+            Some(Trap::UnreachableCodeReached) => {
+                "it stopped without saying why (an abort, or a panic before the SDK's hook was set); the stack shows where".into()
+            }
             Some(trap) => format!("it trapped: {trap}"),
             None => format!("it failed: {}", error.root_cause()),
         }
@@ -120,6 +129,10 @@ fn stack_of(error: &wasmtime::Error) -> String {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
     // Its text alone has the names as the author wrote them: "  0:  0x1c9 - hostile.wasm!hostile::poison::dig".
     let text = trace.to_string();
-    let frames: Vec<_> = text.lines().filter_map(|line| line.split_once(" - ")).map(|(_, frame)| frame.split_once('!').map_or(frame, |(_, name)| name)).collect();
+    let frames: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split_once(" - "))
+        .map(|(_, frame)| frame.split_once('!').map_or(frame, |(_, name)| name))
+        .collect();
     cut(&frames.join("\n"), MAX_MESSAGE_BYTES).into()
 }

@@ -54,7 +54,9 @@ impl Instance {
     pub async fn process(&mut self, batch: &Batch) -> Result<Processed, PluginError> {
         let needs = self.binding.needs;
         if (needs.windows || needs.panes) && batch.windows.is_none() {
-            return Err(self.binding.broken("it needs the windows of rows, but those of this batch are not fixed yet (a fault of the host)".into()));
+            return Err(self
+                .binding
+                .broken("it needs the windows of rows, but those of this batch are not fixed yet (a fault of the host)".into()));
         }
         let mut processed = Processed::default();
         let rows = batch.num_rows() as u32;
@@ -103,7 +105,9 @@ impl Instance {
                         }
                     }
                 }
-                Decision::Poison { row } => processed.errors.push(RowError { row, message: last.message.clone(), stack: last.stack.clone() }),
+                Decision::Poison { row } => {
+                    processed.errors.push(RowError { row, message: last.message.clone(), stack: last.stack.clone() })
+                }
                 Decision::Spent { rows } => return self.spent(rows, search.calls(), last, processed),
                 Decision::Done => return Ok(()),
             }
@@ -113,7 +117,13 @@ impl Instance {
     fn spent(&self, rows: Range<u32>, calls: u32, last: Fault, processed: &mut Processed) -> Result<(), PluginError> {
         let binding = &self.binding;
         if binding.limits.on_budget == OnBudget::Stop {
-            return Err(PluginError::BudgetSpent { plugin: binding.plugin.digest().into(), transform: binding.transform.clone(), rows, calls, last: last.message });
+            return Err(PluginError::BudgetSpent {
+                plugin: binding.plugin.digest().into(),
+                transform: binding.transform.clone(),
+                rows,
+                calls,
+                last: last.message,
+            });
         }
         let message = format!(
             "not isolated: the row was never seen to fail alone, but it stood among {} rows of a batch that failed until the budget of {calls} calls was spent; the last failure was: {}",

@@ -122,7 +122,10 @@ mod tests {
 
     #[test]
     fn limits_are_read_as_a_user_writes_them() {
-        let read: Limits = serde_json::from_value(json!({"call_deadline": "500ms", "memory_bytes": "512MiB", "recycle_bytes": 1024, "on_budget": "error_output"})).expect("valid");
+        let read: Limits = serde_json::from_value(
+            json!({"call_deadline": "500ms", "memory_bytes": "512MiB", "recycle_bytes": 1024, "on_budget": "error_output"}),
+        )
+        .expect("valid");
         assert_eq!((read.call_deadline, read.memory_bytes, read.recycle_bytes), (Duration::from_millis(500), 512 << 20, 1024));
         assert_eq!((read.on_budget, read.batch_calls), (OnBudget::ErrorOutput, 32));
         assert_eq!(serde_json::from_value::<Limits>(json!({})).expect("valid"), Limits::default());
@@ -130,7 +133,13 @@ mod tests {
 
     #[test]
     fn what_is_no_limit_is_refused() {
-        for wrong in [json!({"deadline": "1s"}), json!({"call_deadline": "soon"}), json!({"call_deadline": "0s"}), json!({"memory_bytes": "64MB"}), json!({"memory_bytes": -1})] {
+        for wrong in [
+            json!({"deadline": "1s"}),
+            json!({"call_deadline": "soon"}),
+            json!({"call_deadline": "0s"}),
+            json!({"memory_bytes": "64MB"}),
+            json!({"memory_bytes": -1}),
+        ] {
             assert!(serde_json::from_value::<Limits>(wrong.clone()).is_err(), "{wrong}");
         }
     }

@@ -55,15 +55,26 @@ pub(crate) fn commit(binding: &Binding, input: &Batch, outcome: Outcome) -> Resu
     let mut made = Vec::with_capacity(outcome.outputs.len());
     for told in outcome.outputs {
         let port = told.port as usize;
-        let output = binding.outputs.get(port).ok_or_else(|| format!("a result is for output {port}, but there are {}", binding.outputs.len()))?;
+        let output =
+            binding.outputs.get(port).ok_or_else(|| format!("a result is for output {port}, but there are {}", binding.outputs.len()))?;
         let columns = told.columns;
         let part = Made {
             port,
             rows: columns.rows as usize,
             origin: origin(told.origin, columns.rows as usize, input.num_rows()).map_err(|why| about(output, why))?,
-            times: told.event_times.map(|times| event_times(&times, columns.rows as usize)).transpose().map_err(|why| about(output, why))?,
-            added: unflatten(output.adds.fields(), columns.rows as usize, &columns.nodes, columns.buffers, binding.limits.host_call_bytes())
+            times: told
+                .event_times
+                .map(|times| event_times(&times, columns.rows as usize))
+                .transpose()
                 .map_err(|why| about(output, why))?,
+            added: unflatten(
+                output.adds.fields(),
+                columns.rows as usize,
+                &columns.nodes,
+                columns.buffers,
+                binding.limits.host_call_bytes(),
+            )
+            .map_err(|why| about(output, why))?,
         };
         part.mark(&mut leads);
         part.find_early(input, &mut early);
@@ -152,7 +163,11 @@ impl Made {
 /// Numbers of input rows. Absent: row i comes from row i, so the numbers of rows must agree.
 fn origin(told: Option<Vec<u8>>, rows: usize, input_rows: usize) -> Result<Option<Vec<u32>>, String> {
     let Some(bytes) = told else {
-        return if rows == input_rows { Ok(None) } else { Err(format!("it has {rows} rows without an origin, but the input has {input_rows}")) };
+        return if rows == input_rows {
+            Ok(None)
+        } else {
+            Err(format!("it has {rows} rows without an origin, but the input has {input_rows}"))
+        };
     };
     let origin = u32s(&bytes).ok_or("the origin is no list of u32")?;
     if origin.len() != rows {

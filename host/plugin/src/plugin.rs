@@ -25,14 +25,22 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    pub(crate) fn describe(core: Arc<Core>, name: &str, digest: &str, size: u64, imports: Vec<String>, component: &Component) -> Result<Plugin, PluginError> {
+    pub(crate) fn describe(
+        core: Arc<Core>,
+        name: &str,
+        digest: &str,
+        size: u64,
+        imports: Vec<String>,
+        component: &Component,
+    ) -> Result<Plugin, PluginError> {
         let failed = |message: String| PluginError::Load { plugin: name.into(), message };
         let mut linker: Linker<Sandbox> = Linker::new(&core.wasm);
         log::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox).map_err(|error| PluginError::Internal(error.to_string()))?;
-        let code = linker
-            .instantiate_pre(component)
-            .and_then(TransformPre::new)
-            .map_err(|error| failed(format!("its interfaces are not those of the contract: {error:#}. Build it again with this version's `pelton plugin build`")))?;
+        let code = linker.instantiate_pre(component).and_then(TransformPre::new).map_err(|error| {
+            failed(format!(
+                "its interfaces are not those of the contract: {error:#}. Build it again with this version's `pelton plugin build`"
+            ))
+        })?;
         let mut plugin = Plugin {
             core,
             name: name.into(),
@@ -81,7 +89,13 @@ impl Plugin {
 
     /// Opens a transform once with this config and schema, and checks what it answers. `config` is an object that fits the transform's
     /// schema.
-    pub fn bind(self: &Arc<Self>, transform: &str, config: &serde_json::Value, input: &SchemaRef, limits: &Limits) -> Result<Binding, PluginError> {
+    pub fn bind(
+        self: &Arc<Self>,
+        transform: &str,
+        config: &serde_json::Value,
+        input: &SchemaRef,
+        limits: &Limits,
+    ) -> Result<Binding, PluginError> {
         let Some(spec) = self.descriptor.transforms.iter().find(|spec| spec.name == transform) else {
             let names = self.descriptor.transforms.iter().map(|spec| spec.name.as_str());
             return Err(PluginError::UnknownTransform {
@@ -91,7 +105,11 @@ impl Plugin {
             });
         };
         if spec.role != Role::Transform {
-            return Err(PluginError::WrongWorld { plugin: self.name.clone(), found: format!("`{transform}` as {:?}", spec.role), wanted: "a stateless transform".into() });
+            return Err(PluginError::WrongWorld {
+                plugin: self.name.clone(),
+                found: format!("`{transform}` as {:?}", spec.role),
+                wanted: "a stateless transform".into(),
+            });
         }
         Binding::bind(self, transform, config, input, limits)
     }

@@ -61,7 +61,13 @@ struct Lines {
 }
 
 impl Sandbox {
-    pub(crate) fn store(engine: &wasmtime::Engine, clock: Arc<AtomicU64>, plugin: Arc<str>, transform: &str, limits: &Limits) -> Store<Sandbox> {
+    pub(crate) fn store(
+        engine: &wasmtime::Engine,
+        clock: Arc<AtomicU64>,
+        plugin: Arc<str>,
+        transform: &str,
+        limits: &Limits,
+    ) -> Store<Sandbox> {
         let sandbox = Sandbox {
             plugin,
             transform: transform.into(),
@@ -162,7 +168,9 @@ impl log::Host for Sandbox {
         match self.lines.admit() {
             Admit::Drop => return,
             Admit::After(0) => {}
-            Admit::After(dropped) => tracing::warn!(plugin, transform, dropped, "log lines of a plugin were dropped: more than {MAX_LINES_A_SECOND} a second"),
+            Admit::After(dropped) => {
+                tracing::warn!(plugin, transform, dropped, "log lines of a plugin were dropped: more than {MAX_LINES_A_SECOND} a second")
+            }
         }
         match level {
             log::Level::Trace => tracing::trace!(plugin, transform, "{message}"),

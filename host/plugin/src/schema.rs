@@ -107,7 +107,8 @@ fn take(rest: &mut &[FlatField], depth: usize) -> Result<Field, String> {
         return Err(format!("a field has a name of {} bytes; {MAX_NAME_BYTES} are allowed", field.name.len()));
     }
     let children = (0..field.children).map(|_| take(rest, depth - 1)).collect::<Result<Vec<_>, _>>()?;
-    let data_type = type_of(&field.format, children).map_err(|why| format!("field `{}` of the format `{}` {why}", field.name, field.format))?;
+    let data_type =
+        type_of(&field.format, children).map_err(|why| format!("field `{}` of the format `{}` {why}", field.name, field.format))?;
     Ok(Field::new(&field.name, data_type, field.nullable))
 }
 
@@ -153,7 +154,9 @@ fn type_of(format: &str, mut children: Vec<Field>) -> Result<DataType, String> {
 
 fn map_of(entries: Arc<Field>) -> Result<DataType, String> {
     match entries.data_type() {
-        DataType::Struct(fields) if fields.len() == 2 && !fields[0].is_nullable() && !entries.is_nullable() => Ok(DataType::Map(entries, false)),
+        DataType::Struct(fields) if fields.len() == 2 && !fields[0].is_nullable() && !entries.is_nullable() => {
+            Ok(DataType::Map(entries, false))
+        }
         _ => Err("must have one child that is not nullable, a struct of a key that is not nullable and a value".into()),
     }
 }

@@ -8,14 +8,21 @@ use arrow::datatypes::{DataType, Decimal128Type, FieldRef, Fields};
 
 /// Arrays of `fields`, each `rows` long. No node may be longer than `max_length`: arrays without buffers cost a guest nothing, and would
 /// cost those who read them.
-pub(crate) fn unflatten(fields: &Fields, rows: usize, nodes: &[u8], buffers: Vec<Vec<u8>>, max_length: usize) -> Result<Vec<ArrayRef>, String> {
+pub(crate) fn unflatten(
+    fields: &Fields,
+    rows: usize,
+    nodes: &[u8],
+    buffers: Vec<Vec<u8>>,
+    max_length: usize,
+) -> Result<Vec<ArrayRef>, String> {
     if !nodes.len().is_multiple_of(8) {
         return Err(format!("the list of nodes has {} bytes, which is no multiple of 8", nodes.len()));
     }
     let mut parts = Parts { nodes: nodes.chunks_exact(8), buffers: buffers.into_iter(), max_length };
     let mut columns = Vec::with_capacity(fields.len());
     for field in fields {
-        let data = parts.array(field).and_then(|data| expect_length(&data, rows)).map_err(|why| format!("column `{}`: {why}", field.name()))?;
+        let data =
+            parts.array(field).and_then(|data| expect_length(&data, rows)).map_err(|why| format!("column `{}`: {why}", field.name()))?;
         columns.push(make_array(data));
     }
     if parts.nodes.next().is_some() || parts.buffers.next().is_some() {
@@ -146,7 +153,8 @@ mod tests {
     fn columns(values: &[Option<i64>]) -> RecordBatch {
         let text = |value: i64| "é✓".repeat(value.unsigned_abs() as usize % 3) + &value.to_string();
         let texts: Vec<_> = values.iter().map(|value| value.map(text)).collect();
-        let lists = values.iter().map(|value| value.map(|value| (0..value.unsigned_abs() as i32 % 4).map(|item| (item != 2).then_some(item))));
+        let lists =
+            values.iter().map(|value| value.map(|value| (0..value.unsigned_abs() as i32 % 4).map(|item| (item != 2).then_some(item))));
         let mut maps = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
         for value in values {
             (0..value.unwrap_or(0).unsigned_abs() % 3).for_each(|key| maps.keys().append_value(key.to_string()));
@@ -183,7 +191,8 @@ mod tests {
             Arc::new(structs),
             Arc::new(maps.finish()),
         ];
-        let fields: Vec<_> = arrays.iter().enumerate().map(|(index, array)| Field::new(format!("c{index}"), array.data_type().clone(), true)).collect();
+        let fields: Vec<_> =
+            arrays.iter().enumerate().map(|(index, array)| Field::new(format!("c{index}"), array.data_type().clone(), true)).collect();
         RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("columns of one length")
     }
 

@@ -119,7 +119,14 @@ impl Binder<'_> {
     }
 
     fn wrong(&self, node: &Node, place: graph::Place, message: impl Into<String>, help: Option<String>) -> Failure {
-        Failure::Bind { transform: node.name.clone(), file: self.file.clone(), line: place.line, column: place.column, message: message.into(), help }
+        Failure::Bind {
+            transform: node.name.clone(),
+            file: self.file.clone(),
+            line: place.line,
+            column: place.column,
+            message: message.into(),
+            help,
+        }
     }
 
     fn compile(&self, node: &Node, expression: &graph::Expression, input: &SchemaRef) -> Result<Expression, Failure> {
@@ -127,15 +134,21 @@ impl Binder<'_> {
             graph::Language::Generic => Language::Generic,
             graph::Language::Sql => Language::Sql,
         };
-        Expression::compile(language, &expression.text, input).map_err(|error| self.wrong(node, expression.place, format!("in `{}`: {}", expression.text, error.message), error.help))
+        Expression::compile(language, &expression.text, input)
+            .map_err(|error| self.wrong(node, expression.place, format!("in `{}`: {}", expression.text, error.message), error.help))
     }
 
     fn node(&self, node: &Node, bound: &[BoundNode], sources: &HashMap<usize, Box<dyn Source>>) -> Result<BoundNode, Failure> {
-        let inputs: Vec<SchemaRef> = node.inputs.iter().map(|input| {
-            let from = &bound[input.node];
-            from.schemas[from.ports.iter().position(|port| *port == input.output).expect("the graph names outputs that exist")].clone()
-        }).collect();
-        let window_fn = node.inputs.first().map_or(WindowFn::Global, |input| self.graph.nodes[input.node].windowing.unwrap_or(WindowFn::Global));
+        let inputs: Vec<SchemaRef> = node
+            .inputs
+            .iter()
+            .map(|input| {
+                let from = &bound[input.node];
+                from.schemas[from.ports.iter().position(|port| *port == input.output).expect("the graph names outputs that exist")].clone()
+            })
+            .collect();
+        let window_fn =
+            node.inputs.first().map_or(WindowFn::Global, |input| self.graph.nodes[input.node].windowing.unwrap_or(WindowFn::Global));
         let input = inputs.first().cloned().unwrap_or_else(|| Arc::new(Schema::empty()));
         let mut ports = vec![String::new()];
         ports.extend(node.outputs.iter().cloned());
@@ -150,11 +163,15 @@ impl Binder<'_> {
                 element = source.error_element();
                 (OperatorPlan::Source { bounded: source.bounded() }, source.schema())
             }
-            Transform::Sink { kind, config } => (OperatorPlan::Sink { kind: kind.clone(), config: config.clone() }, Arc::new(Schema::empty())),
+            Transform::Sink { kind, config } => {
+                (OperatorPlan::Sink { kind: kind.clone(), config: config.clone() }, Arc::new(Schema::empty()))
+            }
             Transform::Plugin { provider, transform, config } => {
                 let loaded = &self.plugins[*provider];
                 let limits = self.limits(node, *provider)?;
-                let binding = loaded.bind(transform, config, &input, &limits).map_err(|error| Failure::Plugin { transform: node.name.clone(), error })?;
+                let binding = loaded
+                    .bind(transform, config, &input, &limits)
+                    .map_err(|error| Failure::Plugin { transform: node.name.clone(), error })?;
                 plugin = Some(loaded.digest().to_string());
                 let mut schemas: HashMap<String, SchemaRef> = HashMap::new();
                 let mut own = Vec::new();
@@ -174,14 +191,33 @@ impl Binder<'_> {
             Transform::AssignTimestamps { timestamp, unit, time_zone } => {
                 let compiled = self.compile(node, timestamp, &input)?;
                 if !timestamps::is_time(compiled.data_type()) {
-                    return Err(self.wrong(node, timestamp.place, format!("`{}` is {}, not a time", timestamp.text, compiled.data_type()), Some("give a timestamp, a number of seconds or an RFC 3339 string".into())));
+                    return Err(self.wrong(
+                        node,
+                        timestamp.place,
+                        format!("`{}` is {}, not a time", timestamp.text, compiled.data_type()),
+                        Some("give a timestamp, a number of seconds or an RFC 3339 string".into()),
+                    ));
                 }
-                let zone = time_zone.as_ref().map(|zone| zone.parse::<Tz>().map_err(|_| failed(format!("`{zone}` is no time zone; write an IANA name such as Europe/Berlin, or an offset such as +02:00")))).transpose()?;
+                let zone = time_zone
+                    .as_ref()
+                    .map(|zone| {
+                        zone.parse::<Tz>().map_err(|_| {
+                            failed(format!(
+                                "`{zone}` is no time zone; write an IANA name such as Europe/Berlin, or an offset such as +02:00"
+                            ))
+                        })
+                    })
+                    .transpose()?;
                 (OperatorPlan::AssignTimestamps { timestamp: compiled, unit: *unit, zone }, input.clone())
             }
             Transform::WindowInto { .. } => (OperatorPlan::WindowInto, input.clone()),
             Transform::ExtractWindowingInfo { fields } => {
-                let passed: Vec<String> = input.fields().iter().map(|field| field.name().clone()).filter(|name| !fields.iter().any(|(new, _)| new == name)).collect();
+                let passed: Vec<String> = input
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().clone())
+                    .filter(|name| !fields.iter().any(|(new, _)| new == name))
+                    .collect();
                 let kept = passed.iter().map(|name| input.field_with_name(name).expect("a column of the input").clone());
                 let added = fields.iter().map(|(name, info)| Field::new(name, windowing_info::data_type(*info), false));
                 let schema = Schema::new(kept.chain(added).collect::<Vec<_>>());
@@ -201,7 +237,12 @@ impl Binder<'_> {
             Transform::Partition { by, outputs, unknown_output } => {
                 let compiled = self.compile(node, by, &input)?;
                 if *compiled.data_type() != DataType::Utf8 {
-                    return Err(self.wrong(node, by.place, format!("`{}` is {}, not a string: it must be the name of an output", by.text, compiled.data_type()), None));
+                    return Err(self.wrong(
+                        node,
+                        by.place,
+                        format!("`{}` is {}, not a string: it must be the name of an output", by.text, compiled.data_type()),
+                        None,
+                    ));
                 }
                 let port = |name: &String| port_of(&ports, name).expect("every output of a partition is declared");
                 let outputs = outputs.iter().map(|name| (name.clone(), port(name))).collect();
@@ -214,7 +255,9 @@ impl Binder<'_> {
                 (OperatorPlan::Combine(Box::new(plan)), schema)
             }
             Transform::Flatten => (OperatorPlan::Flatten, flatten::union(&inputs).map_err(failed)?),
-            Transform::LogForTesting { level, prefix } => (OperatorPlan::Log { level: *level, prefix: prefix.clone().unwrap_or_default() }, input.clone()),
+            Transform::LogForTesting { level, prefix } => {
+                (OperatorPlan::Log { level: *level, prefix: prefix.clone().unwrap_or_default() }, input.clone())
+            }
             Transform::StripErrorMetadata => {
                 let (schema, column) = strip::output(&input).map_err(failed)?;
                 (OperatorPlan::Strip { column }, schema)
@@ -225,7 +268,17 @@ impl Binder<'_> {
     }
 
     #[allow(clippy::too_many_arguments, reason = "one call site for each kind of node, no sense in a struct that lives for a line")]
-    fn finish(&self, node: &Node, mut ports: Vec<String>, mut schemas: Vec<SchemaRef>, element: DataType, late: Option<SchemaRef>, plugin: Option<String>, mut plan: OperatorPlan, window_fn: WindowFn) -> BoundNode {
+    fn finish(
+        &self,
+        node: &Node,
+        mut ports: Vec<String>,
+        mut schemas: Vec<SchemaRef>,
+        element: DataType,
+        late: Option<SchemaRef>,
+        plugin: Option<String>,
+        mut plan: OperatorPlan,
+        window_fn: WindowFn,
+    ) -> BoundNode {
         let error_port = node.error_output.as_ref().map(|name| match ports.iter().position(|port| port == name) {
             Some(port) => {
                 schemas[port] = error_schema(element.clone());
@@ -260,16 +313,30 @@ impl Binder<'_> {
         serde_json::from_value(merged).map_err(|error| self.wrong(node, provider.place, format!("limits: {error}"), None))
     }
 
-    fn map(&self, node: &Node, input: &SchemaRef, fields: &[(String, graph::Expression)], append: bool, drop: &[String]) -> Result<(Vec<Column>, SchemaRef), Failure> {
+    fn map(
+        &self,
+        node: &Node,
+        input: &SchemaRef,
+        fields: &[(String, graph::Expression)],
+        append: bool,
+        drop: &[String],
+    ) -> Result<(Vec<Column>, SchemaRef), Failure> {
         let (mut columns, mut schema) = (Vec::new(), Vec::new());
         for name in drop {
             if input.field_with_name(name).is_err() {
                 let near = pelton_core::catalog::nearest(name, input.fields().iter().map(|field| field.name().as_str()));
-                return Err(self.wrong(node, node.place, format!("`drop` names `{name}`, which is no column of the input"), near.map(|near| format!("did you mean `{near}`?"))));
+                return Err(self.wrong(
+                    node,
+                    node.place,
+                    format!("`drop` names `{name}`, which is no column of the input"),
+                    near.map(|near| format!("did you mean `{near}`?")),
+                ));
             }
         }
         if append {
-            for field in input.fields().iter().filter(|field| !drop.contains(field.name()) && !fields.iter().any(|(name, _)| name == field.name())) {
+            for field in
+                input.fields().iter().filter(|field| !drop.contains(field.name()) && !fields.iter().any(|(name, _)| name == field.name()))
+            {
                 columns.push(Column::Passed(field.name().clone()));
                 schema.push(field.as_ref().clone());
             }
@@ -282,7 +349,14 @@ impl Binder<'_> {
         Ok((columns, Arc::new(Schema::new(schema))))
     }
 
-    fn combine(&self, node: &Node, input: &SchemaRef, window_fn: WindowFn, group_by: &[(String, graph::Expression)], combine: &[graph::Aggregate]) -> Result<(CombinePlan, SchemaRef), Failure> {
+    fn combine(
+        &self,
+        node: &Node,
+        input: &SchemaRef,
+        window_fn: WindowFn,
+        group_by: &[(String, graph::Expression)],
+        combine: &[graph::Aggregate],
+    ) -> Result<(CombinePlan, SchemaRef), Failure> {
         let (mut keys, mut types, mut fields) = (Vec::new(), Vec::new(), Vec::new());
         for (name, expression) in group_by {
             let compiled = self.compile(node, expression, input)?;
@@ -294,8 +368,14 @@ impl Binder<'_> {
         let mut aggregates = Vec::new();
         for wanted in combine {
             let value = wanted.value.as_ref().map(|value| self.compile(node, value, input)).transpose()?;
-            let made = aggregate::output_type(wanted.function, value.as_ref().map(Expression::data_type))
-                .map_err(|message| self.wrong(node, wanted.value.as_ref().map_or(node.place, |value| value.place), format!("{:?} for `{}` {message}", wanted.function, wanted.name).to_lowercase(), None))?;
+            let made = aggregate::output_type(wanted.function, value.as_ref().map(Expression::data_type)).map_err(|message| {
+                self.wrong(
+                    node,
+                    wanted.value.as_ref().map_or(node.place, |value| value.place),
+                    format!("{:?} for `{}` {message}", wanted.function, wanted.name).to_lowercase(),
+                    None,
+                )
+            })?;
             let nullable = made != DataType::Int64 || wanted.function != graph::AggregateFunction::Count;
             fields.push(Field::new(&wanted.name, made, nullable));
             aggregates.push((wanted.function, value));
@@ -318,7 +398,9 @@ impl Binder<'_> {
 
     fn column_use(&self, node: &Node, bound: &[BoundNode]) -> ColumnUse {
         let own = &bound[node.id];
-        let columns = |expressions: &mut dyn Iterator<Item = &Expression>| -> BTreeSet<String> { expressions.flat_map(|expression| expression.columns()).collect() };
+        let columns = |expressions: &mut dyn Iterator<Item = &Expression>| -> BTreeSet<String> {
+            expressions.flat_map(|expression| expression.columns()).collect()
+        };
         let all = ColumnUse { reads: None, passes: Passes::Nothing };
         match &own.plan {
             OperatorPlan::Source { .. } | OperatorPlan::Sink { .. } | OperatorPlan::Log { .. } | OperatorPlan::Strip { .. } => all,
@@ -332,24 +414,36 @@ impl Binder<'_> {
                 let reads = Some(binding.reads_names().into_iter().collect());
                 ColumnUse { reads, passes: if passes_any { Passes::AllBut(made) } else { Passes::Nothing } }
             }
-            OperatorPlan::AssignTimestamps { timestamp, .. } => ColumnUse { reads: Some(columns(&mut [timestamp].into_iter())), passes: Passes::AllBut(BTreeSet::new()) },
-            OperatorPlan::WindowInto | OperatorPlan::Flatten => ColumnUse { reads: Some(BTreeSet::new()), passes: Passes::AllBut(BTreeSet::new()) },
+            OperatorPlan::AssignTimestamps { timestamp, .. } => {
+                ColumnUse { reads: Some(columns(&mut [timestamp].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
+            }
+            OperatorPlan::WindowInto | OperatorPlan::Flatten => {
+                ColumnUse { reads: Some(BTreeSet::new()), passes: Passes::AllBut(BTreeSet::new()) }
+            }
             OperatorPlan::ExtractWindowingInfo { passed, .. } => {
                 let added = own.schemas[MAIN].fields().iter().map(|field| field.name().clone()).filter(|name| !passed.contains(name));
                 ColumnUse { reads: Some(BTreeSet::new()), passes: Passes::AllBut(added.collect()) }
             }
             OperatorPlan::Map { columns: made } => {
                 let Transform::MapToFields { fields, append, drop } = &node.transform else { return all };
-                let reads = columns(&mut made.iter().filter_map(|column| match column { Column::Made(expression) => Some(expression), Column::Passed(_) => None }));
+                let reads = columns(&mut made.iter().filter_map(|column| match column {
+                    Column::Made(expression) => Some(expression),
+                    Column::Passed(_) => None,
+                }));
                 // Dropped columns are named in the file and must be there to be dropped.
                 let reads = reads.into_iter().chain(drop.iter().cloned()).collect();
                 let passes = if *append { Passes::AllBut(fields.iter().map(|(name, _)| name.clone()).collect()) } else { Passes::Nothing };
                 ColumnUse { reads: Some(reads), passes }
             }
-            OperatorPlan::Filter { keep } => ColumnUse { reads: Some(columns(&mut [keep].into_iter())), passes: Passes::AllBut(BTreeSet::new()) },
-            OperatorPlan::Partition { by, .. } => ColumnUse { reads: Some(columns(&mut [by].into_iter())), passes: Passes::AllBut(BTreeSet::new()) },
+            OperatorPlan::Filter { keep } => {
+                ColumnUse { reads: Some(columns(&mut [keep].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
+            }
+            OperatorPlan::Partition { by, .. } => {
+                ColumnUse { reads: Some(columns(&mut [by].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
+            }
             OperatorPlan::Combine(plan) => {
-                let late_is_read = self.graph.nodes.iter().any(|reader| reader.inputs.iter().any(|input| input.node == node.id && input.output == LATE));
+                let late_is_read =
+                    self.graph.nodes.iter().any(|reader| reader.inputs.iter().any(|input| input.node == node.id && input.output == LATE));
                 let reads = columns(&mut plan.group_by.iter().chain(plan.aggregates.iter().filter_map(|(_, value)| value.as_ref())));
                 ColumnUse { reads: (!late_is_read).then_some(reads), passes: Passes::Nothing }
             }

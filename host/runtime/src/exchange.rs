@@ -78,7 +78,11 @@ impl Exchange {
             rows[group_owner(group, targets)].push(row as u32);
         }
         let parts = rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
-        Ok(parts.map(|(target, rows)| (target, if rows.len() == batch.num_rows() { batch.clone() } else { batch.take(&UInt32Array::from(rows)) })).collect())
+        Ok(parts
+            .map(|(target, rows)| {
+                (target, if rows.len() == batch.num_rows() { batch.clone() } else { batch.take(&UInt32Array::from(rows)) })
+            })
+            .collect())
     }
 }
 

@@ -7,7 +7,9 @@ use pelton_plugin::PluginError;
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A transform refused a row and nothing handles its errors.
-    #[error("transform `{transform}` refused a row: {message}\n  position: {position}\n  element:  {element}{plugin}{stack}\n  next: mend the row or the transform, or send refused rows to an output with `error_handling: {{output: errors}}` on `{transform}`")]
+    #[error(
+        "transform `{transform}` refused a row: {message}\n  position: {position}\n  element:  {element}{plugin}{stack}\n  next: mend the row or the transform, or send refused rows to an output with `error_handling: {{output: errors}}` on `{transform}`"
+    )]
     Row { transform: String, message: String, position: String, element: String, plugin: String, stack: String },
     /// A plugin broke its contract, its limits, or could not be used.
     #[error("transform `{transform}`: {error}")]
@@ -19,7 +21,9 @@ pub enum Failure {
     #[error("{file}:{line}:{column}: transform `{transform}`: {message}{}", help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default())]
     Bind { transform: String, file: String, line: usize, column: usize, message: String, help: Option<String> },
     /// State that outgrew its share of the memory.
-    #[error("transform `{transform}` holds {held} MiB of state, more than the {limit} MiB that the memory backend may use\n  next: raise `options.pelton.memory`, use smaller windows or fewer keys")]
+    #[error(
+        "transform `{transform}` holds {held} MiB of state, more than the {limit} MiB that the memory backend may use\n  next: raise `options.pelton.memory`, use smaller windows or fewer keys"
+    )]
     State { transform: String, held: usize, limit: usize },
     /// An arithmetic overflow and the like in an aggregation.
     #[error("transform `{transform}`: {message}")]
@@ -38,7 +42,9 @@ impl Failure {
         match self {
             Failure::Bind { .. } => true,
             Failure::Connect { error, .. } => matches!(error, ConnectError::User { .. }),
-            Failure::Plugin { error, .. } => !matches!(error, PluginError::Contract { .. } | PluginError::BudgetSpent { .. } | PluginError::Internal { .. }),
+            Failure::Plugin { error, .. } => {
+                !matches!(error, PluginError::Contract { .. } | PluginError::BudgetSpent { .. } | PluginError::Internal { .. })
+            }
             _ => false,
         }
     }

@@ -119,7 +119,9 @@ impl NodeMetrics {
             busy_seconds: self.busy_nanos.load(Relaxed) as f64 / 1e9,
             waits: self.waits.load(Relaxed),
             lag: (lag >= 0).then_some(lag),
-            watermark: Some(Instant::from_micros_saturating(self.watermark.load(Relaxed))).filter(|at| *at > Instant::MIN && *at < Instant::MAX).map(|at| at.to_string()),
+            watermark: Some(Instant::from_micros_saturating(self.watermark.load(Relaxed)))
+                .filter(|at| *at > Instant::MIN && *at < Instant::MAX)
+                .map(|at| at.to_string()),
             user: self.user.lock().expect("no holder of this lock panics").clone(),
         }
     }

@@ -145,13 +145,26 @@ pub async fn prepare(graph: Graph, plugins: &[Arc<Plugin>], options: RunOptions)
         .await?;
     let Bound { nodes, sources } = bound;
     let progress = Arc::new(Progress {
-        nodes: graph.nodes.iter().zip(&nodes).map(|(node, bound)| Arc::new(NodeMetrics::new(node.name.clone(), node.transform.kind().to_string(), bound.ports.clone()))).collect(),
+        nodes: graph
+            .nodes
+            .iter()
+            .zip(&nodes)
+            .map(|(node, bound)| Arc::new(NodeMetrics::new(node.name.clone(), node.transform.kind().to_string(), bound.ports.clone())))
+            .collect(),
         scatter: Arc::default(),
         windows: Arc::default(),
         summaries: Summaries::default(),
     });
     let unbounded = nodes.iter().any(|node| matches!(node.plan, OperatorPlan::Source { bounded: false }));
-    let layout = Layout { physical: Physical::of(&graph), graph: Arc::new(graph), bound: Arc::new(nodes), options, progress: progress.clone(), unbounded, stop: stop_seen };
+    let layout = Layout {
+        physical: Physical::of(&graph),
+        graph: Arc::new(graph),
+        bound: Arc::new(nodes),
+        options,
+        progress: progress.clone(),
+        unbounded,
+        stop: stop_seen,
+    };
     let workers = layout.options.parallelism;
     let tasks = layout.tasks(sources).await?;
     Ok(Prepared { progress, unbounded, stop, tasks, workers, stop_reading })
@@ -175,14 +188,16 @@ impl Layout {
             feeds.push(match stage.kind {
                 StageKind::Source => {
                     let source = sources.remove(&stage.head).expect("every source was opened");
-                    let readers = source.readers(self.options.parallelism).map_err(|error| Failure::Connect { transform: name.clone(), error })?;
+                    let readers =
+                        source.readers(self.options.parallelism).map_err(|error| Failure::Connect { transform: name.clone(), error })?;
                     readers.into_iter().map(Feed::Reader).collect()
                 }
                 StageKind::Keyed | StageKind::Sink => (0..self.width(stage.head)).map(|_| Feed::Channels(Vec::new())).collect(),
             });
         }
         // One channel for each producing and consuming task of an exchange.
-        let mut exits: Vec<Vec<Vec<(usize, usize, usize, Vec<Sender>)>>> = feeds.iter().map(|tasks| tasks.iter().map(|_| Vec::new()).collect()).collect();
+        let mut exits: Vec<Vec<Vec<(usize, usize, usize, Vec<Sender>)>>> =
+            feeds.iter().map(|tasks| tasks.iter().map(|_| Vec::new()).collect()).collect();
         for (target, stage) in self.physical.stages.iter().enumerate() {
             for input in &self.graph.nodes[stage.head].inputs {
                 let port = self.bound[input.node].ports.iter().position(|port| *port == input.output).expect("checked when bound");
@@ -326,7 +341,14 @@ impl TaskPlan {
             }),
             OperatorPlan::Plugin { binding, ports } => {
                 let instance = binding.open().map_err(|error| Failure::Plugin { transform: refusals.transform.clone(), error })?;
-                Box::new(plugin::Plugin { binding, instance: Some(instance), ports, window_fn, metrics: self.progress.nodes[node].clone(), refusals })
+                Box::new(plugin::Plugin {
+                    binding,
+                    instance: Some(instance),
+                    ports,
+                    window_fn,
+                    metrics: self.progress.nodes[node].clone(),
+                    refusals,
+                })
             }
             OperatorPlan::AssignTimestamps { timestamp, unit, zone } => Box::new(timestamps::AssignTimestamps {
                 timestamp,
@@ -337,7 +359,9 @@ impl TaskPlan {
                 refusals,
             }),
             OperatorPlan::WindowInto => Box::new(window_into::WindowInto),
-            OperatorPlan::ExtractWindowingInfo { passed, fields } => Box::new(windowing_info::ExtractWindowingInfo { schema, passed, fields, window_fn }),
+            OperatorPlan::ExtractWindowingInfo { passed, fields } => {
+                Box::new(windowing_info::ExtractWindowingInfo { schema, passed, fields, window_fn })
+            }
             OperatorPlan::Map { columns } => Box::new(map::Map { schema, columns, refusals }),
             OperatorPlan::Filter { keep } => Box::new(filter::Filter { keep, refusals }),
             OperatorPlan::Partition { by, outputs, unknown } => Box::new(partition::Partition { by, outputs, unknown, refusals }),
@@ -360,7 +384,10 @@ impl TaskPlan {
             (OperatorPlan::Source { bounded: true }, None) => Policy::AtEnd,
             // A bounded split is never idle: it ends.
             (OperatorPlan::Source { bounded: true }, Some(delay)) => Policy::FixedDelay { delay, idle_timeout: None },
-            _ => Policy::FixedDelay { delay: delay.unwrap_or(DEFAULT_DELAY), idle_timeout: Some(idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT)) },
+            _ => Policy::FixedDelay {
+                delay: delay.unwrap_or(DEFAULT_DELAY),
+                idle_timeout: Some(idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT)),
+            },
         }
     }
 
@@ -382,7 +409,11 @@ impl TaskPlan {
             Feed::Reader(reader) => {
                 let bounded = matches!(self.bound[head].plan, OperatorPlan::Source { bounded: true });
                 let refusals = self.bound[head].refusals.clone();
-                run_source(operators, SourceTask { reader, policy, bounded, samples, scatter: self.progress.scatter.clone(), refusals, stop: self.stop }).await
+                run_source(
+                    operators,
+                    SourceTask { reader, policy, bounded, samples, scatter: self.progress.scatter.clone(), refusals, stop: self.stop },
+                )
+                .await
             }
         }
     }
@@ -444,7 +475,12 @@ fn spawn_worker(number: usize, work: impl FnOnce() + Send + 'static) -> Result<s
 }
 
 /// The body of a worker's thread.
-fn work(tasks: Vec<TaskPlan>, cancelled: watch::Receiver<bool>, cancel: Arc<watch::Sender<bool>>, results: tokio::sync::mpsc::UnboundedSender<Result<(), Failure>>) {
+fn work(
+    tasks: Vec<TaskPlan>,
+    cancelled: watch::Receiver<bool>,
+    cancel: Arc<watch::Sender<bool>>,
+    results: tokio::sync::mpsc::UnboundedSender<Result<(), Failure>>,
+) {
     let executor = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(executor) => executor,
         Err(error) => {
@@ -454,19 +490,22 @@ fn work(tasks: Vec<TaskPlan>, cancelled: watch::Receiver<bool>, cancel: Arc<watc
         }
     };
     let set = tokio::task::LocalSet::new();
-    let handles: Vec<_> = tasks.into_iter().map(|task| {
-        let (cancelled, cancel, results) = (cancelled.clone(), cancel.clone(), results.clone());
-        set.spawn_local(async move {
-            let name = task.graph.nodes[task.nodes[0]].name.clone();
-            let run = tokio::task::spawn_local(task.run(cancelled));
-            // A panic of ours ends the pipeline with a message, not the process.
-            let result = run.await.unwrap_or_else(|panic| Err(Failure::Internal { transform: name, message: panic.to_string() }));
-            if result.is_err() {
-                let _ = cancel.send(true);
-            }
-            let _ = results.send(result);
+    let handles: Vec<_> = tasks
+        .into_iter()
+        .map(|task| {
+            let (cancelled, cancel, results) = (cancelled.clone(), cancel.clone(), results.clone());
+            set.spawn_local(async move {
+                let name = task.graph.nodes[task.nodes[0]].name.clone();
+                let run = tokio::task::spawn_local(task.run(cancelled));
+                // A panic of ours ends the pipeline with a message, not the process.
+                let result = run.await.unwrap_or_else(|panic| Err(Failure::Internal { transform: name, message: panic.to_string() }));
+                if result.is_err() {
+                    let _ = cancel.send(true);
+                }
+                let _ = results.send(result);
+            })
         })
-    }).collect();
+        .collect();
     set.block_on(&executor, async {
         for handle in handles {
             let _ = handle.await;

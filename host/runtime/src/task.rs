@@ -136,7 +136,13 @@ impl Operators {
         Ok(out)
     }
 
-    async fn route(&mut self, slot: usize, port: Option<Port>, message: Message, stack: &mut Vec<(usize, usize, Message)>) -> Result<(), Failure> {
+    async fn route(
+        &mut self,
+        slot: usize,
+        port: Option<Port>,
+        message: Message,
+        stack: &mut Vec<(usize, usize, Message)>,
+    ) -> Result<(), Failure> {
         let Slot { routes, metrics, .. } = &self.slots[slot];
         if let (Some(port), Message::Data(batch)) = (port, &message) {
             metrics.rows_out[port].fetch_add(batch.num_rows() as u64, Relaxed);
@@ -169,7 +175,11 @@ impl Operators {
 
 impl Slot {
     fn number(&self, input: usize) -> usize {
-        self.inputs.iter().find(|(logical, _)| *logical == input).map(|(_, number)| *number).expect("routes name inputs that this task feeds")
+        self.inputs
+            .iter()
+            .find(|(logical, _)| *logical == input)
+            .map(|(_, number)| *number)
+            .expect("routes name inputs that this task feeds")
     }
 }
 

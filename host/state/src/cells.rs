@@ -221,19 +221,25 @@ impl Cells {
 
     /// About how much memory the cells take, bytes.
     pub fn bytes(&self) -> usize {
-        let columns: usize = self.columns.iter().map(|column| match column {
-            Column::I64(values, _) => values.len() * 8,
-            Column::I128(values, _) => values.len() * 16,
-            Column::F64(values, _) => values.len() * 8,
-            Column::Bytes(values, _) => values.iter().map(|value| 24 + value.capacity()).sum(),
-        }).sum();
+        let columns: usize = self
+            .columns
+            .iter()
+            .map(|column| match column {
+                Column::I64(values, _) => values.len() * 8,
+                Column::I128(values, _) => values.len() * 16,
+                Column::F64(values, _) => values.len() * 8,
+                Column::Bytes(values, _) => values.iter().map(|value| 24 + value.capacity()).sum(),
+            })
+            .sum();
         columns + self.key_bytes + self.cells.len() * CELL_OVERHEAD_BYTES
     }
 }
 
 fn hash(cell: CellKey<'_>) -> u64 {
     // Windows of one key differ in their start; a multiplication spreads it over the high bits that the table uses.
-    key::key_hash(cell.key) ^ (cell.window.start.micros() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (cell.window.end.micros() as u64).rotate_left(32)
+    key::key_hash(cell.key)
+        ^ (cell.window.start.micros() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ (cell.window.end.micros() as u64).rotate_left(32)
 }
 
 fn same(cell: &Option<Cell>, hash: u64, wanted: CellKey<'_>) -> bool {

@@ -10,4 +10,4 @@ pub mod cells;
 pub mod timers;
 
 pub use cells::{CellKey, Cells, ColumnId, Slot};
-pub use timers::{Timers, TimerTag};
+pub use timers::{TimerTag, Timers};

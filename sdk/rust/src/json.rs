@@ -43,10 +43,7 @@ impl std::error::Error for JsonError {}
 
 /// Calls `field` with the name and value of each field of the object that `text` is. A value that it leaves is skipped.
 #[inline]
-pub fn fields<'a>(
-    text: &'a str,
-    mut field: impl FnMut(&str, &mut Value<'a>) -> Result<(), JsonError>,
-) -> Result<(), JsonError> {
+pub fn fields<'a>(text: &'a str, mut field: impl FnMut(&str, &mut Value<'a>) -> Result<(), JsonError>) -> Result<(), JsonError> {
     let mut value = Value { text: text.as_bytes(), at: 0, taken: false };
     value.skip_space();
     value.each_field(&mut field)?;
@@ -332,10 +329,8 @@ fn plain_until(text: &[u8], mut at: usize) -> usize {
         use std::arch::wasm32::{u8x16_bitmask, u8x16_eq, u8x16_lt, u8x16_splat, v128_load, v128_or};
         // SAFETY: the chunk is 16 bytes long, and WebAssembly's loads need no alignment.
         let bytes = unsafe { v128_load(chunk.as_ptr().cast()) };
-        let special = v128_or(
-            v128_or(u8x16_eq(bytes, u8x16_splat(b'"')), u8x16_eq(bytes, u8x16_splat(b'\\'))),
-            u8x16_lt(bytes, u8x16_splat(0x20)),
-        );
+        let special =
+            v128_or(v128_or(u8x16_eq(bytes, u8x16_splat(b'"')), u8x16_eq(bytes, u8x16_splat(b'\\'))), u8x16_lt(bytes, u8x16_splat(0x20)));
         let found = u8x16_bitmask(special);
         if found != 0 {
             return at + found.trailing_zeros() as usize;
@@ -412,12 +407,48 @@ mod tests {
     #[test]
     fn it_reads_what_serde_json_reads() {
         for text in [
-            "{}", " { } ", "", "[]", "{", "}", "{}x", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{\"a\":1 \"b\":2}", "{,}", "{\"a\":1}}",
-            r#"{"a":1}"#, r#"{ "a" : -1.5e+10 , "b" : [ 1 , { "c" : null } , [ ] ] }"#, r#"{"a":01}"#, r#"{"a":1.}"#, r#"{"a":.5}"#, r#"{"a":-}"#,
-            r#"{"a":1e}"#, r#"{"a":+1}"#, r#"{"a":0}"#, r#"{"a":-0}"#, r#"{"a":tru}"#, r#"{"a":true,"b":false,"c":null}"#, r#"{"a":nul}"#,
-            r#"{"a":"text that is longer than sixteen bytes, with a quote \" and \\ in it"}"#, r#"{"a":"\u0041\n\/\b\f\r\t"}"#,
-            r#"{"a":"\ud83d\ude00 zażółć"}"#, r#"{"a":"\ud83d"}"#, r#"{"a":"\ude00"}"#, r#"{"a":"\ud83dx"}"#, r#"{"a":"\ud83d\u0041"}"#, r#"{"a":"\x"}"#,
-            r#"{"a":"\u12"}"#, r#"{"a":"\"#, r#"{"a":"x"#, "{\"a\":\"\n\"}", r#"{"a\u0062":1}"#, r#"{"a":[1,]}"#, r#"{"a":[1 2]}"#, r#"{"a":[}"#,
+            "{}",
+            " { } ",
+            "",
+            "[]",
+            "{",
+            "}",
+            "{}x",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{\"a\":1 \"b\":2}",
+            "{,}",
+            "{\"a\":1}}",
+            r#"{"a":1}"#,
+            r#"{ "a" : -1.5e+10 , "b" : [ 1 , { "c" : null } , [ ] ] }"#,
+            r#"{"a":01}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":.5}"#,
+            r#"{"a":-}"#,
+            r#"{"a":1e}"#,
+            r#"{"a":+1}"#,
+            r#"{"a":0}"#,
+            r#"{"a":-0}"#,
+            r#"{"a":tru}"#,
+            r#"{"a":true,"b":false,"c":null}"#,
+            r#"{"a":nul}"#,
+            r#"{"a":"text that is longer than sixteen bytes, with a quote \" and \\ in it"}"#,
+            r#"{"a":"\u0041\n\/\b\f\r\t"}"#,
+            r#"{"a":"\ud83d\ude00 zażółć"}"#,
+            r#"{"a":"\ud83d"}"#,
+            r#"{"a":"\ude00"}"#,
+            r#"{"a":"\ud83dx"}"#,
+            r#"{"a":"\ud83d\u0041"}"#,
+            r#"{"a":"\x"}"#,
+            r#"{"a":"\u12"}"#,
+            r#"{"a":"\"#,
+            r#"{"a":"x"#,
+            "{\"a\":\"\n\"}",
+            r#"{"a\u0062":1}"#,
+            r#"{"a":[1,]}"#,
+            r#"{"a":[1 2]}"#,
+            r#"{"a":[}"#,
             r#"{"a":"żółć","żółć":"0123456789abcdefżółć"}"#,
         ] {
             check(text);

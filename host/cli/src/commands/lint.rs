@@ -6,7 +6,9 @@ use anyhow::Result;
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  pelton lint examples/minute-traffic/files.yaml --set input=logs/*.json --set raw=out/raw --set windowed=out/windowed --set errors=out/errors")]
+#[command(
+    after_help = "Example:\n  pelton lint examples/minute-traffic/files.yaml --set input=logs/*.json --set raw=out/raw --set windowed=out/windowed --set errors=out/errors"
+)]
 pub struct Lint {
     #[command(flatten)]
     source: Source,
@@ -25,7 +27,10 @@ pub fn run(lint: Lint) -> Result<ExitCode> {
         super::run::Output::Json => {
             for diagnostic in &diagnostics {
                 let severity = format!("{:?}", diagnostic.severity).to_lowercase();
-                println!("{}", serde_json::json!({"severity": severity, "message": diagnostic.message, "help": diagnostic.help, "file": diagnostic.file, "line": diagnostic.line, "column": diagnostic.column}));
+                println!(
+                    "{}",
+                    serde_json::json!({"severity": severity, "message": diagnostic.message, "help": diagnostic.help, "file": diagnostic.file, "line": diagnostic.line, "column": diagnostic.column})
+                );
             }
         }
         super::run::Output::Text => {

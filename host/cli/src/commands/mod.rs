@@ -26,10 +26,12 @@ pub struct Source {
 impl Source {
     /// Reads the file and the variables.
     pub fn settings(&self) -> Result<Settings> {
-        let text = std::fs::read_to_string(&self.pipeline).with_context(|| format!("cannot read the pipeline {}", self.pipeline.display()))?;
+        let text =
+            std::fs::read_to_string(&self.pipeline).with_context(|| format!("cannot read the pipeline {}", self.pipeline.display()))?;
         let mut variables = Vec::new();
         if let Some(json) = &self.jinja_variables {
-            let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).context("--jinja_variables must be a JSON object such as '{\"input\": \"logs/*.json\"}'")?;
+            let object: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(json).context("--jinja_variables must be a JSON object such as '{\"input\": \"logs/*.json\"}'")?;
             variables.extend(object.into_iter().map(|(name, value)| match value {
                 serde_json::Value::String(text) => (name, text),
                 other => (name, other.to_string()),

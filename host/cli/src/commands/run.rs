@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  pelton run examples/minute-traffic/files.yaml --set input='logs/*.json' --set raw=out/raw --set windowed=out/windowed --set errors=out/errors --set window_duration=60s --report out/report.html\n\nCtrl-C finishes what is in flight, flushes sinks and leaves open windows open; with --drain they fire. A second Ctrl-C stops at once.")]
+#[command(
+    after_help = "Example:\n  pelton run examples/minute-traffic/files.yaml --set input='logs/*.json' --set raw=out/raw --set windowed=out/windowed --set errors=out/errors --set window_duration=60s --report out/report.html\n\nCtrl-C finishes what is in flight, flushes sinks and leaves open windows open; with --drain they fire. A second Ctrl-C stops at once."
+)]
 pub struct Run {
     #[command(flatten)]
     source: Source,
@@ -58,14 +60,30 @@ pub fn run(command: Run) -> Result<ExitCode> {
         anyhow::bail!("parallelism {parallelism}: it must be between 1 and {MAX_PARALLELISM}, the number of key groups");
     }
     let loaded = plugins.of(&graph)?;
-    let io = tokio::runtime::Builder::new_multi_thread().worker_threads(IO_THREADS).enable_all().thread_name("io").build().context("cannot start threads")?;
+    let io = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .enable_all()
+        .thread_name("io")
+        .build()
+        .context("cannot start threads")?;
     io.block_on(supervise(command, graph, loaded, parallelism, io.handle().clone()))
 }
 
-async fn supervise(command: Run, graph: pelton_pipeline::Graph, plugins: Vec<std::sync::Arc<pelton_plugin::Plugin>>, parallelism: usize, io: tokio::runtime::Handle) -> Result<ExitCode> {
+async fn supervise(
+    command: Run,
+    graph: pelton_pipeline::Graph,
+    plugins: Vec<std::sync::Arc<pelton_plugin::Plugin>>,
+    parallelism: usize,
+    io: tokio::runtime::Handle,
+) -> Result<ExitCode> {
     let name = graph.name.clone();
     let plan = pelton_pipeline::physical::drawing(&graph).to_svg();
-    let options = RunOptions { file: command.source.pipeline.display().to_string(), base_dir: std::env::current_dir().context("there is no current directory")?, parallelism, io };
+    let options = RunOptions {
+        file: command.source.pipeline.display().to_string(),
+        base_dir: std::env::current_dir().context("there is no current directory")?,
+        parallelism,
+        io,
+    };
     let prepared = match pelton_runtime::prepare(graph, &plugins, options).await {
         Ok(prepared) => prepared,
         Err(failure) => return Ok(failed(&failure)),
@@ -85,7 +103,8 @@ async fn supervise(command: Run, graph: pelton_pipeline::Graph, plugins: Vec<std
                 Output::Json => println!("{}", serde_json::to_string(&run)?),
             }
             if let Some(path) = &command.report {
-                std::fs::write(path, report::page(&run, &progress, &timeline, &plan)).with_context(|| format!("cannot write the report to {}", path.display()))?;
+                std::fs::write(path, report::page(&run, &progress, &timeline, &plan))
+                    .with_context(|| format!("cannot write the report to {}", path.display()))?;
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -63,9 +63,8 @@ pub fn build(dir: &Path, options: &Options) -> Result<Built> {
     let toolchain = toolchain::find(&say)?;
     let module = compile(&package, &toolchain, options)?;
     let core = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
-    let component = componentise(&core).with_context(|| {
-        format!("{} is not a plugin: does its code call `pelton_sdk::plugin!(..)` with its transforms?", package.name)
-    })?;
+    let component = componentise(&core)
+        .with_context(|| format!("{} is not a plugin: does its code call `pelton_sdk::plugin!(..)` with its transforms?", package.name))?;
     let path = component_path(dir, &package.name);
     write_whole(&path, &component)?;
     Ok(Built { digest: digest(&component), size: component.len() as u64, component: path })

@@ -18,7 +18,9 @@ use anyhow::Result;
 #[derive(Debug, clap::Subcommand)]
 pub enum PluginCommand {
     /// Make a plugin crate from a template.
-    #[command(after_help = "Example:\n  pelton plugin new keep-errors --lang rust\n  cd keep-errors && cargo test && pelton plugin build .")]
+    #[command(
+        after_help = "Example:\n  pelton plugin new keep-errors --lang rust\n  cd keep-errors && cargo test && pelton plugin build ."
+    )]
     New {
         /// Name of the plugin, in kebab-case.
         name: String,

@@ -57,7 +57,16 @@ mod tests {
 
     #[test]
     fn names_are_kebab_case() {
-        for (name, good) in [("a", true), ("keep-errors2", true), ("Keep", false), ("a--b", false), ("-a", false), ("a_b", false), ("", false), ("2a", false)] {
+        for (name, good) in [
+            ("a", true),
+            ("keep-errors2", true),
+            ("Keep", false),
+            ("a--b", false),
+            ("-a", false),
+            ("a_b", false),
+            ("", false),
+            ("2a", false),
+        ] {
             assert_eq!(check_name(name).is_ok(), good, "{name}");
         }
     }

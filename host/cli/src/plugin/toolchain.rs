@@ -102,9 +102,7 @@ fn install_debian_packages(say: &dyn Fn(&str)) -> Result<()> {
     let install = format!("apt-get install -y --no-install-recommends {}", DEBIAN_PACKAGES.join(" "));
     let is_root = answer(Command::new("id").arg("-u")).is_some_and(|id| id == "0");
     let has_apt = answer(Command::new("apt-get").arg("--version")).is_some();
-    let advice = format!(
-        "no Rust compiler for {TARGET} was found. Do one of these:\n  rustup target add {TARGET}\n  sudo {install}"
-    );
+    let advice = format!("no Rust compiler for {TARGET} was found. Do one of these:\n  rustup target add {TARGET}\n  sudo {install}");
     if !is_root || !has_apt {
         bail!("{advice}");
     }

@@ -203,7 +203,8 @@ mod tests {
                 Piece::TooLong { start, beginning } => found.push((start, beginning)),
             }
             true
-        }).unwrap();
+        })
+        .unwrap();
         found
     }
 

@@ -22,8 +22,9 @@ pub fn find(base_dir: &Path, pattern: &str) -> Result<Vec<FoundFile>, ConnectErr
     }
     let text = full.to_str().ok_or_else(|| ConnectError::user(format!("the path {} is not UTF-8", full.display()), "rename it"))?;
     let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-    let paths = glob::glob_with(text, options)
-        .map_err(|error| ConnectError::user(format!("`{pattern}` is no glob: {error}"), "write a star for any part of a name, such as DIR/*.json"))?;
+    let paths = glob::glob_with(text, options).map_err(|error| {
+        ConnectError::user(format!("`{pattern}` is no glob: {error}"), "write a star for any part of a name, such as DIR/*.json")
+    })?;
     let mut files = Vec::new();
     for path in paths {
         let path = path.map_err(|error| ConnectError::of_file("search", error.path(), error.error()))?;

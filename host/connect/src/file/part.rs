@@ -2,8 +2,8 @@
 
 use super::publish;
 use crate::ConnectError;
-use pelton_core::{Instant, RowError};
 use arrow::array::RecordBatch;
+use pelton_core::{Instant, RowError};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ impl Drop for Temporary {
 
 impl Part {
     /// Creates the file, and its directories where they are missing.
-    pub async fn create(io: Handle, path: PathBuf, mut encode: Box<dyn Encode>, begun: Instant) -> Result<Part, ConnectError> {
+    pub async fn create(io: Handle, path: PathBuf, encode: Box<dyn Encode>, begun: Instant) -> Result<Part, ConnectError> {
         let created = path.clone();
         let file = on(&io, move || {
             if let Some(directory) = created.parent() {
@@ -65,10 +65,20 @@ impl Part {
             File::create_new(&created).map_err(|error| ConnectError::of_file("write", &created, &error))
         })
         .await?;
+        Part::begin(io, file, Temporary(Some(path)), encode, begun)
+    }
+
+    /// Writes into a pipe or a device; waits for somebody to read a pipe.
+    pub async fn into_stream(io: Handle, path: PathBuf, encode: Box<dyn Encode>, begun: Instant) -> Result<Part, ConnectError> {
+        let open = move || File::options().write(true).open(&path).map_err(|error| ConnectError::of_file("write", &path, &error));
+        let file = on(&io, open).await?;
+        Part::begin(io, file, Temporary(None), encode, begun)
+    }
+
+    fn begin(io: Handle, file: File, temporary: Temporary, mut encode: Box<dyn Encode>, begun: Instant) -> Result<Part, ConnectError> {
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         encode.begin(&mut buffer).map_err(ConnectError::internal)?;
         let bytes = buffer.len() as u64;
-        let temporary = Temporary(Some(path));
         Ok(Part { io, encode, temporary, file: Some(file), writing: None, buffer, spare: Vec::new(), bytes, rows: 0, begun })
     }
 
@@ -92,7 +102,8 @@ impl Part {
         self.hand_over().await?;
         self.settle().await?;
         let file = self.file.take().ok_or_else(|| ConnectError::internal("a part without its file"))?;
-        let path = self.temporary.0.clone().ok_or_else(|| ConnectError::internal("a part without its path"))?;
+        // A stream has no other name to get.
+        let Some(path) = self.temporary.0.clone() else { return Ok(()) };
         on(&self.io, move || {
             file.sync_all().map_err(|error| ConnectError::of_file("write", &path, &error))?;
             publish::rename(&path, &name)
@@ -140,6 +151,9 @@ impl Part {
 }
 
 /// Runs what blocks on the I/O runtime.
-pub async fn on<T: Send + 'static>(io: &Handle, work: impl FnOnce() -> Result<T, ConnectError> + Send + 'static) -> Result<T, ConnectError> {
+pub async fn on<T: Send + 'static>(
+    io: &Handle,
+    work: impl FnOnce() -> Result<T, ConnectError> + Send + 'static,
+) -> Result<T, ConnectError> {
     io.spawn_blocking(work).await.map_err(ConnectError::internal)?
 }

@@ -8,7 +8,7 @@
 //!  … several shards   PATH-<stamp>-PPPPP-SSSSS
 //! ```
 //!
-//! A stamp is `20260131T120000Z`. What a disposition finds of earlier runs are the files of these forms, and no others.
+//! A pipe or a device is written to as it is. A stamp is `20260131T120000Z`. What a disposition finds of earlier runs are the files of these forms, and no others.
 
 use crate::ConnectError;
 use pelton_core::Instant;
@@ -47,6 +47,11 @@ impl Naming {
     pub fn part_name(&self, stamp: Instant, part: u32) -> PathBuf {
         let shard = if self.shards > 1 { format!("-{:05}", self.shard) } else { String::new() };
         self.with_suffix(&format!("-{}-{part:05}{shard}", compact(stamp)))
+    }
+
+    /// The path is a pipe or a device, such as `/dev/stdout`: there is nothing to publish, rows go into it as they come.
+    pub fn is_stream(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
     }
 
     /// The hidden name of a file that is being written.
@@ -97,7 +102,8 @@ impl Naming {
 pub fn rename(temporary: &Path, name: &Path) -> Result<(), ConnectError> {
     std::fs::rename(temporary, name).map_err(|error| ConnectError::of_file("publish", name, &error))?;
     if let Some(directory) = name.parent() {
-        let synced = std::fs::File::open(if directory == Path::new("") { Path::new(".") } else { directory }).and_then(|directory| directory.sync_all());
+        let synced = std::fs::File::open(if directory == Path::new("") { Path::new(".") } else { directory })
+            .and_then(|directory| directory.sync_all());
         synced.map_err(|error| ConnectError::of_file("sync", directory, &error))?;
     }
     Ok(())
@@ -116,11 +122,12 @@ fn is_ours(suffix: &str) -> bool {
 }
 
 fn is_stamp(text: &str) -> bool {
-    text.len() == 16 && text.bytes().enumerate().all(|(at, byte)| match at {
-        8 => byte == b'T',
-        15 => byte == b'Z',
-        _ => byte.is_ascii_digit(),
-    })
+    text.len() == 16
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 => byte == b'T',
+            15 => byte == b'Z',
+            _ => byte.is_ascii_digit(),
+        })
 }
 
 /// `20260131T120000Z`: sorts as text, and has no colon, which some file systems refuse.

@@ -40,6 +40,8 @@ pub struct FileSink {
     options: FileOptions,
     disposition: Disposition,
     naming: Naming,
+    /// The path is a pipe or a device.
+    stream: bool,
     make_encode: MakeEncode,
     /// Open parts by window; `None` where windows do not matter.
     parts: BTreeMap<Option<Instant>, Part>,
@@ -60,6 +62,13 @@ impl FileSink {
             ));
         }
         let naming = Naming { path, shard: ctx.shard, shards: ctx.shards };
+        let stream = naming.is_stream();
+        if stream && ctx.shards > 1 {
+            return Err(ConnectError::user(
+                format!("{} is no file, and cannot have {} shards", naming.path.display(), ctx.shards),
+                "leave out `num_shards`",
+            ));
+        }
         let disposition = options.disposition.unwrap_or(if ctx.unbounded { Disposition::Append } else { Disposition::Truncate });
         let looking = naming.clone();
         let mut earlier = on(&ctx.io, move || looking.earlier()).await?;
@@ -77,8 +86,8 @@ impl FileSink {
         }
         let now = wall_clock();
         let summary = SinkSummary::default();
-        let mut sink = FileSink { ctx, options, disposition, naming, make_encode, parts: BTreeMap::new(), earlier, now, summary };
-        if !sink.ctx.unbounded {
+        let mut sink = FileSink { ctx, options, disposition, naming, stream, make_encode, parts: BTreeMap::new(), earlier, now, summary };
+        if !sink.ctx.unbounded && !sink.stream {
             // An empty input has its file too, with a header where the format has one.
             sink.part(None).await?;
         }
@@ -91,7 +100,11 @@ impl FileSink {
                 self.publish_oldest().await?;
             }
             let encode = (self.make_encode)().map_err(|message| self.cannot_write(&message))?;
-            let part = Part::create(self.ctx.io.clone(), self.naming.temporary(), encode, self.now).await?;
+            let part = if self.stream {
+                Part::into_stream(self.ctx.io.clone(), self.naming.path.clone(), encode, self.now).await?
+            } else {
+                Part::create(self.ctx.io.clone(), self.naming.temporary(), encode, self.now).await?
+            };
             self.parts.insert(window, part);
         }
         self.parts.get_mut(&window).ok_or_else(|| ConnectError::internal("a part vanished"))
@@ -111,6 +124,12 @@ impl FileSink {
 
     async fn publish(&mut self, window: Option<Instant>) -> Result<(), ConnectError> {
         let Some(part) = self.parts.remove(&window) else { return Ok(()) };
+        if self.stream {
+            self.summary.rows += part.rows;
+            self.summary.bytes += part.bytes;
+            self.summary.files.push(self.naming.path.to_string_lossy().into_owned());
+            return part.publish(self.naming.path.clone()).await;
+        }
         let (naming, unbounded, append) = (self.naming.clone(), self.ctx.unbounded, self.disposition == Disposition::Append);
         let stamp = window.unwrap_or(part.begun);
         let name = on(&self.ctx.io, move || {
@@ -130,7 +149,9 @@ impl FileSink {
         let bytes = on(&self.ctx.io, move || {
             for path in earlier {
                 match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ConnectError::of_file("remove", &path, &error)),
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(ConnectError::of_file("remove", &path, &error));
+                    }
                     _ => {}
                 }
             }
@@ -146,7 +167,7 @@ impl FileSink {
     /// The rows of each part. Windows are kept apart in unbounded input only: a bounded run has one file a shard.
     fn by_part(&self, batch: &Batch) -> BTreeMap<Option<Instant>, Vec<u32>> {
         let rows = batch.num_rows() as u32;
-        if !self.ctx.unbounded || self.ctx.window == WindowFn::Global {
+        if !self.ctx.unbounded || self.stream || self.ctx.window == WindowFn::Global {
             return BTreeMap::from([(None, (0..rows).collect())]);
         }
         let mut parts: BTreeMap<Option<Instant>, Vec<u32>> = BTreeMap::new();
@@ -172,7 +193,7 @@ impl Sink for FileSink {
             let roll_bytes = self.options.roll_bytes;
             let part = self.part(window).await?;
             errors.extend(part.write(&batch.rows, &picked).await?);
-            if self.ctx.unbounded && self.parts.get(&window).is_some_and(|part| part.is_at_least(roll_bytes)) {
+            if self.ctx.unbounded && !self.stream && self.parts.get(&window).is_some_and(|part| part.is_at_least(roll_bytes)) {
                 self.publish(window).await?;
             }
         }
@@ -182,7 +203,7 @@ impl Sink for FileSink {
 
     async fn tick(&mut self, now: Instant) -> Result<(), ConnectError> {
         self.now = now;
-        if !self.ctx.unbounded {
+        if !self.ctx.unbounded || self.stream {
             return Ok(());
         }
         let due = |part: &Part| part.begun.saturating_add(self.options.roll_interval) <= now;

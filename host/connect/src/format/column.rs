@@ -339,9 +339,9 @@ impl Column {
             }
             Data::Timestamp(values) => Arc::new(TimestampMicrosecondArray::new(renew(values).into(), nulls).with_timezone("UTC")),
             Data::Date(values) => Arc::new(Date32Array::new(renew(values).into(), nulls)),
-            Data::Decimal(precision, scale, values) => Arc::new(
-                Decimal128Array::new(renew(values).into(), nulls).with_data_type(DataType::Decimal128(*precision, *scale)),
-            ),
+            Data::Decimal(precision, scale, values) => {
+                Arc::new(Decimal128Array::new(renew(values).into(), nulls).with_data_type(DataType::Decimal128(*precision, *scale)))
+            }
             Data::List(item, offsets, child) => {
                 let offsets = OffsetBuffer::new(std::mem::replace(offsets, vec![0]).into());
                 Arc::new(ListArray::new(item.clone(), offsets, child.finish(), nulls))

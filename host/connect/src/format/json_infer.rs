@@ -99,6 +99,9 @@ mod tests {
         check(json!([1, 2, "x"]), DataType::Int64);
         check(json!([1, "x"]), DataType::Utf8);
         check(json!([[1], [2.5, null]]), list_of(DataType::Float64));
-        check(json!([{"a": 1}, {"b": true}]), DataType::Struct(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Boolean, true)].into()));
+        check(
+            json!([{"a": 1}, {"b": true}]),
+            DataType::Struct(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Boolean, true)].into()),
+        );
     }
 }

@@ -274,7 +274,8 @@ impl<'de> Visitor<'de> for Fill<'_> {
                     match fields.iter().position(|field| *field.name() == *key) {
                         Some(slot) => {
                             children[slot].truncate(*rows);
-                            map.next_value_seed(Fill(&mut children[slot])).map_err(|error| A::Error::custom(format_args!("`{key}`: {error}")))?;
+                            map.next_value_seed(Fill(&mut children[slot]))
+                                .map_err(|error| A::Error::custom(format_args!("`{key}`: {error}")))?;
                         }
                         None => drop(map.next_value::<IgnoredAny>()?),
                     }

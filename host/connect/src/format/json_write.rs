@@ -8,13 +8,13 @@
 
 use super::{schema, text};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use pelton_core::Instant;
 
 /// Writes rows of one batch; made once a batch, since it finds out the types of the columns.
@@ -57,7 +57,9 @@ fn write_object(columns: &[(Vec<u8>, Cells)], row: usize, out: &mut Vec<u8>) -> 
             out.push(b',');
         }
         out.extend_from_slice(key);
-        cells.write(row, out).map_err(|reason| format!("field {}: {reason}", String::from_utf8_lossy(&key[..key.len() - 1]).replace('"', "`")))?;
+        cells
+            .write(row, out)
+            .map_err(|reason| format!("field {}: {reason}", String::from_utf8_lossy(&key[..key.len() - 1]).replace('"', "`")))?;
     }
     out.push(b'}');
     Ok(())
@@ -110,8 +112,12 @@ impl Cells {
             DataType::Int32 => Kind::Signed(column.as_primitive::<Int32Type>().values().iter().map(|value| i64::from(*value)).collect()),
             DataType::Int64 => Kind::Signed(column.as_primitive::<Int64Type>().values().clone()),
             DataType::UInt8 => Kind::Unsigned(column.as_primitive::<UInt8Type>().values().iter().map(|value| u64::from(*value)).collect()),
-            DataType::UInt16 => Kind::Unsigned(column.as_primitive::<UInt16Type>().values().iter().map(|value| u64::from(*value)).collect()),
-            DataType::UInt32 => Kind::Unsigned(column.as_primitive::<UInt32Type>().values().iter().map(|value| u64::from(*value)).collect()),
+            DataType::UInt16 => {
+                Kind::Unsigned(column.as_primitive::<UInt16Type>().values().iter().map(|value| u64::from(*value)).collect())
+            }
+            DataType::UInt32 => {
+                Kind::Unsigned(column.as_primitive::<UInt32Type>().values().iter().map(|value| u64::from(*value)).collect())
+            }
             DataType::UInt64 => Kind::Unsigned(column.as_primitive::<UInt64Type>().values().clone()),
             DataType::Float32 => Kind::Float(column.as_primitive::<Float32Type>().values().clone()),
             DataType::Float64 => Kind::Double(column.as_primitive::<Float64Type>().values().clone()),

@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Names of types, in the order of the message that lists them.
-const TYPES: &str = "boolean, int8, int16, int32, int64 (integer), float, double (number), string, bytes, timestamp, date, decimal(PRECISION,SCALE)";
+const TYPES: &str =
+    "boolean, int8, int16, int32, int64 (integer), float, double (number), string, bytes, timestamp, date, decimal(PRECISION,SCALE)";
 /// Schemas nested deeper than JSON itself may be are refused.
 const MAX_DEPTH: usize = 64;
 
@@ -218,7 +219,8 @@ mod tests {
     fn both_forms_say_the_same() {
         let short = parse(&json!({"id": "integer", "at": "timestamp", "price": "decimal(10,2)"})).unwrap();
         let long = parse(&json!({"type": "object", "properties": {
-            "id": {"type": ["integer", "null"]}, "at": {"type": "string", "format": "date-time"}, "price": "decimal(10,2)"}})).unwrap();
+            "id": {"type": ["integer", "null"]}, "at": {"type": "string", "format": "date-time"}, "price": "decimal(10,2)"}}))
+        .unwrap();
         assert_eq!(short, long);
         assert_eq!(short.field(1).data_type(), &timestamp());
         assert_eq!(short.field(2).data_type(), &DataType::Decimal128(10, 2));
@@ -229,7 +231,8 @@ mod tests {
         let schema = parse(&json!({"type": "object", "required": ["tags"], "properties": {
             "tags": {"type": "array", "items": {"type": "string"}},
             "place": {"type": "object", "properties": {"lat": {"type": "number"}}},
-            "counts": {"type": "object", "additionalProperties": {"type": "integer"}}}})).unwrap();
+            "counts": {"type": "object", "additionalProperties": {"type": "integer"}}}}))
+        .unwrap();
         assert_eq!(schema.field(0).data_type(), &list_of(DataType::Utf8));
         assert!(!schema.field(0).is_nullable());
         assert!(nullable(&schema).field(0).is_nullable());

@@ -108,7 +108,15 @@ mod tests {
 
     #[test]
     fn dates() {
-        for (text, days) in [("1970-01-01", Some(0)), ("1969-12-31", Some(-1)), ("2024-02-29", Some(19_782)), ("2023-02-29", None), ("2023-2-01", None), ("", None), ("2023-00-01", None)] {
+        for (text, days) in [
+            ("1970-01-01", Some(0)),
+            ("1969-12-31", Some(-1)),
+            ("2024-02-29", Some(19_782)),
+            ("2023-02-29", None),
+            ("2023-2-01", None),
+            ("", None),
+            ("2023-00-01", None),
+        ] {
             assert_eq!(parse_date(text), days, "{text}");
         }
         let mut out = Vec::new();
@@ -118,7 +126,18 @@ mod tests {
 
     #[test]
     fn decimals() {
-        let cases = [("12.30", Some(1_230)), ("-0.05", Some(-5)), ("1e1", Some(1_000)), ("1.234", None), ("1.230", Some(123)), ("99999999.99", None), ("", None), (".", None), ("1x", None), ("0e999999999", Some(0))];
+        let cases = [
+            ("12.30", Some(1_230)),
+            ("-0.05", Some(-5)),
+            ("1e1", Some(1_000)),
+            ("1.234", None),
+            ("1.230", Some(123)),
+            ("99999999.99", None),
+            ("", None),
+            (".", None),
+            ("1x", None),
+            ("0e999999999", Some(0)),
+        ];
         for (text, expected) in cases {
             assert_eq!(parse_decimal(text, 8, 2), expected, "{text}");
         }

@@ -125,17 +125,20 @@ mod tests {
     const LAG: Lag = Lag { offline_share: 0.25, offline_micros: 50_000, burst: true, duplicates: 0.1, malformed: 0.05 };
 
     fn arrivals(lag: Lag, parts: u64) -> Vec<Vec<Arrival>> {
-        (0..parts).map(|number| {
-            let model = Model::new(Kind::Iot, 3, Instant::from_micros_saturating(0), 1_000, 0, 20);
-            let mut arrivals = Arrivals::new(3, lag, number, parts, Some(5_000));
-            std::iter::from_fn(move || arrivals.next(&model)).collect()
-        }).collect()
+        (0..parts)
+            .map(|number| {
+                let model = Model::new(Kind::Iot, 3, Instant::from_micros_saturating(0), 1_000, 0, 20);
+                let mut arrivals = Arrivals::new(3, lag, number, parts, Some(5_000));
+                std::iter::from_fn(move || arrivals.next(&model)).collect()
+            })
+            .collect()
     }
 
     #[test]
     fn the_same_events_in_any_number_of_parts() {
         let sorted = |parts| {
-            let mut all: Vec<(u64, bool)> = arrivals(LAG, parts).concat().iter().map(|arrival| (arrival.index, arrival.malformed)).collect();
+            let mut all: Vec<(u64, bool)> =
+                arrivals(LAG, parts).concat().iter().map(|arrival| (arrival.index, arrival.malformed)).collect();
             all.sort();
             all
         };
@@ -149,7 +152,14 @@ mod tests {
     fn about_the_given_share_is_late_and_comes_in_bursts() {
         let lag = Lag { duplicates: 0.0, malformed: 0.0, ..LAG };
         let order: Vec<u64> = arrivals(lag, 1).concat().iter().map(|arrival| arrival.index).collect();
-        let late = order.iter().scan(0, |max, index| { *max = (*max).max(*index); Some(*index < *max) }).filter(|late| *late).count();
+        let late = order
+            .iter()
+            .scan(0, |max, index| {
+                *max = (*max).max(*index);
+                Some(*index < *max)
+            })
+            .filter(|late| *late)
+            .count();
         assert!((900..1_600).contains(&late), "{late}");
         assert_eq!(arrivals(Lag::NONE, 1).concat().iter().map(|arrival| arrival.index).collect::<Vec<_>>(), (0..5_000).collect::<Vec<_>>());
     }

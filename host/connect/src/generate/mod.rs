@@ -36,13 +36,25 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
     role: Role::Source,
     doc: "Makes events from a seed: the same ones in every run, whatever the rate and the parallelism.",
     keys: &[
-        KeySpec { name: "kind", required: true, doc: "`web_access` (a web server's log), `iot` (readings of sensors) or `transactions` (purchases)." },
+        KeySpec {
+            name: "kind",
+            required: true,
+            doc: "`web_access` (a web server's log), `iot` (readings of sensors) or `transactions` (purchases).",
+        },
         KeySpec { name: "seed", required: false, doc: "Any whole number; another seed gives other events (default 42)." },
         KeySpec { name: "count", required: false, doc: "How many events, not counting duplicates (default: without end)." },
         KeySpec { name: "rate", required: false, doc: "Events a second, over all parts (default: as fast as possible)." },
         KeySpec { name: "start", required: false, doc: "Event time of the first event, RFC 3339 or `now` (default 2026-01-01T00:00:00Z)." },
-        KeySpec { name: "interval", required: false, doc: "Event time from one event to the next (default: 1/rate, or 1ms without a rate)." },
-        KeySpec { name: "parts", required: false, doc: "Splits that the events are dealt out to, each with a watermark of its own (default 1)." },
+        KeySpec {
+            name: "interval",
+            required: false,
+            doc: "Event time from one event to the next (default: 1/rate, or 1ms without a rate).",
+        },
+        KeySpec {
+            name: "parts",
+            required: false,
+            doc: "Splits that the events are dealt out to, each with a watermark of its own (default 1).",
+        },
         KeySpec { name: "devices", required: false, doc: "Devices, sensors or customers that the events come from (default 1000)." },
         KeySpec {
             name: "format",
@@ -90,7 +102,9 @@ fn read(config: &Value) -> (Options, Vec<ConfigFault>) {
         interval_micros,
         parts: settings.integer("parts", 1..=MAX_PARTS).unwrap_or(1),
         devices: settings.integer("devices", 1..=u64::from(u32::MAX)).unwrap_or(1_000),
-        lines: settings.choice("format", &[("lines", true), ("line", true), ("json", true), ("rows", false)]).unwrap_or(kind == Kind::WebAccess),
+        lines: settings
+            .choice("format", &[("lines", true), ("line", true), ("json", true), ("rows", false)])
+            .unwrap_or(kind == Kind::WebAccess),
         lag,
         jitter_micros,
     };

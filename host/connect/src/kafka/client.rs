@@ -94,7 +94,10 @@ impl Events {
         if !self.is_down.load(Ordering::Relaxed) {
             return None;
         }
-        lock(&self.refused).as_ref().filter(|refusal| refusal.is_final || passed(refusal.patience_ends)).map(|refusal| refusal.reason.clone())
+        lock(&self.refused)
+            .as_ref()
+            .filter(|refusal| refusal.is_final || passed(refusal.patience_ends))
+            .map(|refusal| refusal.reason.clone())
     }
 
     fn refuse(&self, code: RDKafkaErrorCode, reason: &str) {
@@ -157,7 +160,10 @@ impl Events {
 
     /// The error for a broker that refuses us.
     pub fn refused_error(&self, reason: &str) -> ConnectError {
-        ConnectError::external(format!("the Kafka broker at {} refused the connection: {reason}; check `security.protocol`, `sasl.*` and `ssl.*`", self.servers))
+        ConnectError::external(format!(
+            "the Kafka broker at {} refused the connection: {reason}; check `security.protocol`, `sasl.*` and `ssl.*`",
+            self.servers
+        ))
     }
 }
 
@@ -178,7 +184,10 @@ pub fn is_refusal(code: RDKafkaErrorCode) -> bool {
 /// Refusals that no later answer takes back. A broker that restarts may break a handshake or not know its users yet.
 pub fn is_final(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
-    matches!(code, Fatal | UnsupportedSASLMechanism | ClusterAuthorizationFailed | TopicAuthorizationFailed | TransactionalIdAuthorizationFailed)
+    matches!(
+        code,
+        Fatal | UnsupportedSASLMechanism | ClusterAuthorizationFailed | TopicAuthorizationFailed | TransactionalIdAuthorizationFailed
+    )
 }
 
 /// Hands the client's callbacks to [`Events`].
@@ -252,8 +261,12 @@ impl ProducerContext for Context {
 
 fn delivery_help(code: Option<RDKafkaErrorCode>) -> &'static str {
     match code {
-        Some(RDKafkaErrorCode::MessageTimedOut) => "; the broker took no record within `message.timeout.ms` (a key of `producer_config_updates`)",
-        Some(RDKafkaErrorCode::InvalidTimestamp) => "; the event time is outside what the topic's `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` allow",
+        Some(RDKafkaErrorCode::MessageTimedOut) => {
+            "; the broker took no record within `message.timeout.ms` (a key of `producer_config_updates`)"
+        }
+        Some(RDKafkaErrorCode::InvalidTimestamp) => {
+            "; the event time is outside what the topic's `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` allow"
+        }
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => "; the topic's `max.message.bytes` was lowered since the start",
         _ => "",
     }
@@ -291,7 +304,9 @@ pub fn count_partitions(client: &Client<Context>, topic: &str, serve: &mut dyn F
                         return Err(missing_topic(client, topic));
                     }
                     Some((Some(RDKafkaErrorCode::TopicAuthorizationFailed), _)) => {
-                        return Err(ConnectError::external(format!("the broker does not let this user see topic `{topic}`; grant it `Describe` and `Read` or `Write`")));
+                        return Err(ConnectError::external(format!(
+                            "the broker does not let this user see topic `{topic}`; grant it `Describe` and `Read` or `Write`"
+                        )));
                     }
                     // The topic is being made, or has no leader yet.
                     Some(_) => std::thread::sleep(LEADER_PAUSE),
@@ -327,13 +342,14 @@ pub fn offsets(client: &Client<Context>, topic: &str, partition: i32) -> Result<
         match client.fetch_watermarks(topic, partition, QUESTION_TIMEOUT) {
             Ok(offsets) => return Ok(offsets),
             Err(error) if passed(deadline) || error.rdkafka_error_code().is_some_and(is_refusal) => {
-                return Err(ConnectError::external(format!("the broker does not tell the offsets of topic {topic} partition {partition}: {error}")));
+                return Err(ConnectError::external(format!(
+                    "the broker does not tell the offsets of topic {topic} partition {partition}: {error}"
+                )));
             }
             Err(_) => {}
         }
     }
 }
-
 
 /// A moment of the machine's monotonic clock; the connector owns its time-outs.
 #[allow(clippy::disallowed_methods)]
@@ -355,7 +371,10 @@ mod tests {
     fn reports_of_the_client_are_read() {
         assert_eq!(end_offset("Fetch from broker 1 reached end of partition at offset 17 (HighwaterMark 19)"), Some(17));
         assert_eq!(end_offset("something else"), None);
-        assert_eq!(without_client_name("[thrd:127.0.0.1:1/bootstrap]: 127.0.0.1:1/bootstrap: Connect failed"), "127.0.0.1:1/bootstrap: Connect failed");
+        assert_eq!(
+            without_client_name("[thrd:127.0.0.1:1/bootstrap]: 127.0.0.1:1/bootstrap: Connect failed"),
+            "127.0.0.1:1/bootstrap: Connect failed"
+        );
         assert_eq!(describe(RDKafkaErrorCode::MessageTimedOut), "Local: Message timed out");
     }
 }

@@ -111,15 +111,24 @@ pub const READ_KEYS: &[KeySpec] = &[
     required("bootstrap_servers", "Brokers to ask first, `host:port`, comma-separated."),
     optional("format", "Of record values: `JSON`, `STRING` (column `payload`, string) or `RAW` (column `payload`, bytes). Default: `RAW`."),
     optional("schema", "JSON schema of the values, as a mapping or as JSON text; needed with `format: JSON`."),
-    optional("auto_offset_reset_config", "Where a pipeline without a saved position begins: `earliest` or `latest`. Default: `latest`, as in Beam."),
-    optional("consumer_config", "Properties of librdkafka's consumer, such as `security.protocol`, `sasl.username`, `ssl.ca.location`; those that Pelton owns are refused."),
+    optional(
+        "auto_offset_reset_config",
+        "Where a pipeline without a saved position begins: `earliest` or `latest`. Default: `latest`, as in Beam.",
+    ),
+    optional(
+        "consumer_config",
+        "Properties of librdkafka's consumer, such as `security.protocol`, `sasl.username`, `ssl.ca.location`; those that Pelton owns are refused.",
+    ),
     optional("key", "Name of a column for the record's key, null where it has none."),
     optional("key_format", "Of that column: `STRING` (a key that is not UTF-8 is a row error) or `RAW` (bytes). Default: `STRING`."),
     optional("headers", "Name of a column for the record's headers: a list of `{key: string, value: bytes}` in their order."),
     optional("partition_field", "Name of a column for the partition, a 32-bit integer."),
     optional("offset_field", "Name of a column for the offset, a 64-bit integer."),
     optional("timestamp_field", "Name of a column for the record's timestamp, which is the event time too."),
-    optional("tombstones", "With `format: JSON`, what a record without a value becomes: `error` (a row error) or `null` (a row whose value columns are null). Default: `error`."),
+    optional(
+        "tombstones",
+        "With `format: JSON`, what a record without a value becomes: `error` (a row error) or `null` (a row whose value columns are null). Default: `error`.",
+    ),
     optional("stop_at_end", "Read to the ends that the partitions have at the start, then end; makes the source bounded. Default: false."),
     optional("max_read_time_seconds", "End after this many seconds; makes the source bounded."),
 ];
@@ -129,10 +138,22 @@ pub const WRITE_KEYS: &[KeySpec] = &[
     required("topic", "The topic to write to; it must exist."),
     required("bootstrap_servers", "Brokers to ask first, `host:port`, comma-separated."),
     optional("format", "Of record values: `JSON` (an object a row), `STRING` or `RAW` (one column, null for a tombstone). Default: `RAW`."),
-    optional("key", "Column that becomes the record's key, a string or bytes; it decides the partition as Java's clients do, and stays in a JSON value."),
-    optional("headers", "Column that becomes the headers: a list of `{key, value}` or a map from string to string or bytes; it is no part of the value."),
-    optional("partition_field", "Column with the partition to write to, an integer; null leaves the choice to the key. It is no part of the value."),
-    optional("producer_config_updates", "Properties of librdkafka's producer, such as `linger.ms`, `compression.type`, `security.protocol`; those that Pelton owns are refused."),
+    optional(
+        "key",
+        "Column that becomes the record's key, a string or bytes; it decides the partition as Java's clients do, and stays in a JSON value.",
+    ),
+    optional(
+        "headers",
+        "Column that becomes the headers: a list of `{key, value}` or a map from string to string or bytes; it is no part of the value.",
+    ),
+    optional(
+        "partition_field",
+        "Column with the partition to write to, an integer; null leaves the choice to the key. It is no part of the value.",
+    ),
+    optional(
+        "producer_config_updates",
+        "Properties of librdkafka's producer, such as `linger.ms`, `compression.type`, `security.protocol`; those that Pelton owns are refused.",
+    ),
 ];
 
 /// All faults of a `ReadFromKafka` config.
@@ -177,7 +198,10 @@ pub fn read(config: &Value, faults: &mut Vec<ConfigFault>) -> ReadConfig {
         _ => {}
     }
     if format != Format::Json && config.get("tombstones").is_some() {
-        faults.push(ConfigFault::at(&["tombstones"], "`tombstones` has no effect with this format").help("the column `payload` is null for a tombstone"));
+        faults.push(
+            ConfigFault::at(&["tombstones"], "`tombstones` has no effect with this format")
+                .help("the column `payload` is null for a tombstone"),
+        );
     }
     check_columns(&columns, format, faults);
     ReadConfig {
@@ -186,7 +210,13 @@ pub fn read(config: &Value, faults: &mut Vec<ConfigFault>) -> ReadConfig {
         client: client(config, Client::Consumer),
         format,
         schema,
-        start: choice(config, "auto_offset_reset_config", &[("latest", Start::Latest), ("earliest", Start::Earliest)], Start::Latest, faults),
+        start: choice(
+            config,
+            "auto_offset_reset_config",
+            &[("latest", Start::Latest), ("earliest", Start::Earliest)],
+            Start::Latest,
+            faults,
+        ),
         stop_at_end: flag(config, "stop_at_end", faults),
         max_read_time: seconds(config, "max_read_time_seconds", faults),
         tombstones: choice(config, "tombstones", &[("error", Tombstones::Error), ("null", Tombstones::Null)], Tombstones::Error, faults),
@@ -237,7 +267,10 @@ const MAX_TOPIC_LENGTH: usize = 249;
 
 fn topic(config: &Value, faults: &mut Vec<ConfigFault>) -> String {
     let topic = text(config, "topic", faults).unwrap_or_default();
-    let legal = topic.len() <= MAX_TOPIC_LENGTH && topic != "." && topic != ".." && topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    let legal = topic.len() <= MAX_TOPIC_LENGTH
+        && topic != "."
+        && topic != ".."
+        && topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if !legal {
         faults.push(
             ConfigFault::at(&["topic"], format!("`{topic}` cannot be the name of a topic"))
@@ -255,7 +288,9 @@ fn servers(config: &Value, faults: &mut Vec<ConfigFault>) -> String {
         let address = server.split_once("://").map_or(server, |(_, address)| address);
         let port = address.rsplit_once(':').map(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         if port == Some(false) || address.is_empty() {
-            faults.push(ConfigFault::at(&["bootstrap_servers"], format!("`{server}` is no address")).help("write `host:port`, comma-separated"));
+            faults.push(
+                ConfigFault::at(&["bootstrap_servers"], format!("`{server}` is no address")).help("write `host:port`, comma-separated"),
+            );
         }
     }
     servers
@@ -267,7 +302,10 @@ fn client(config: &Value, client: Client) -> Map<String, Value> {
 
 fn format(config: &Value, faults: &mut Vec<ConfigFault>) -> Format {
     if let Some(other @ ("AVRO" | "PROTO")) = config.get("format").and_then(Value::as_str) {
-        faults.push(ConfigFault::at(&["format"], format!("`format: {other}` is not supported yet")).help("read `RAW` and decode `payload` in a plugin"));
+        faults.push(
+            ConfigFault::at(&["format"], format!("`format: {other}` is not supported yet"))
+                .help("read `RAW` and decode `payload` in a plugin"),
+        );
         return Format::Raw;
     }
     choice(config, "format", &[("RAW", Format::Raw), ("STRING", Format::Text), ("JSON", Format::Json)], Format::Raw, faults)

@@ -7,7 +7,9 @@ use super::configs::{Format, PAYLOAD, ReadConfig, Tombstones};
 use crate::ConnectError;
 use crate::format::json_read::JsonDecoder;
 use crate::format::schema;
-use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondArray, UInt32Array,
+};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -69,7 +71,11 @@ impl Columns {
         for (_, field) in &about {
             if fields.iter().any(|known| known.name() == field.name()) {
                 return Err(ConnectError::user(
-                    format!("the schema of topic {} has a field `{}`, and so is a column about the record called", config.topic, field.name()),
+                    format!(
+                        "the schema of topic {} has a field `{}`, and so is a column about the record called",
+                        config.topic,
+                        field.name()
+                    ),
                     "give the column another name",
                 ));
             }
@@ -107,9 +113,9 @@ fn value_schema(given: &serde_json::Value) -> Result<Schema, ConnectError> {
     const HELP: &str = "write `schema: {type: object, properties: {name: {type: string}}}`";
     let parsed = match given {
         // Beam takes the schema as JSON text.
-        serde_json::Value::String(text) => Some(
-            serde_json::from_str(text).map_err(|error| ConnectError::user(format!("`schema` is no JSON: {error}"), HELP))?,
-        ),
+        serde_json::Value::String(text) => {
+            Some(serde_json::from_str(text).map_err(|error| ConnectError::user(format!("`schema` is no JSON: {error}"), HELP))?)
+        }
         _ => None,
     };
     schema::parse(parsed.as_ref().unwrap_or(given)).map_err(|faults| {
@@ -151,12 +157,9 @@ impl Decoder {
                     kept.push(row as u32);
                     times.push(micros);
                 }
-                Err(message) => errors.push(FormatError {
-                    element: element(block, row),
-                    message,
-                    offset: block.offsets[row],
-                    time: time.ok(),
-                }),
+                Err(message) => {
+                    errors.push(FormatError { element: element(block, row), message, offset: block.offsets[row], time: time.ok() })
+                }
             }
         }
         let offsets: ScalarBuffer<i64> = kept.iter().map(|row| block.offsets[*row as usize]).collect();
@@ -181,7 +184,9 @@ impl Decoder {
         }
         match (self.columns.format, values.is_null(row), &mut self.json) {
             (Format::Raw, _, _) | (Format::Text, true, _) => Ok(()),
-            (Format::Text, false, _) => simdutf8::basic::from_utf8(values.value(row)).map(|_| ()).map_err(|_| "not UTF-8; read it with `format: RAW`".into()),
+            (Format::Text, false, _) => {
+                simdutf8::basic::from_utf8(values.value(row)).map(|_| ()).map_err(|_| "not UTF-8; read it with `format: RAW`".into())
+            }
             (Format::Json, true, _) if self.columns.tombstones == Tombstones::Error => {
                 Err("a tombstone: the record has no value; `tombstones: null` makes it a row of nulls".into())
             }
@@ -278,7 +283,8 @@ mod tests {
     fn check(extra: serde_json::Value, values: Vec<Option<&[u8]>>, kept: &[i64], errors: &[(i64, &str)]) -> Decoded {
         let decoded = decoder(extra).decode(&block(values));
         assert_eq!(&*decoded.offsets, kept);
-        let found: Vec<(i64, bool)> = decoded.errors.iter().zip(errors).map(|(error, (_, part))| (error.offset, error.message.contains(part))).collect();
+        let found: Vec<(i64, bool)> =
+            decoded.errors.iter().zip(errors).map(|(error, (_, part))| (error.offset, error.message.contains(part))).collect();
         assert_eq!(found, errors.iter().map(|(offset, _)| (*offset, true)).collect::<Vec<_>>(), "{:?}", decoded.errors);
         assert_eq!(decoded.errors.len(), errors.len());
         assert_eq!(decoded.rows.num_rows(), kept.len());
@@ -294,7 +300,8 @@ mod tests {
 
     #[test]
     fn text_keeps_nulls_and_empty_values_apart() {
-        let decoded = check(json!({"format": "STRING"}), vec![None, Some(b""), Some(b"\xff"), Some("é".as_bytes())], &[10, 11, 13], &[(12, "UTF-8")]);
+        let decoded =
+            check(json!({"format": "STRING"}), vec![None, Some(b""), Some(b"\xff"), Some("é".as_bytes())], &[10, 11, 13], &[(12, "UTF-8")]);
         assert_eq!(decoded.rows.column(0).as_string::<i32>().iter().collect::<Vec<_>>(), [None, Some(""), Some("é")]);
         assert_eq!(decoded.rows.column(1).as_string::<i32>().value(2), "k");
     }

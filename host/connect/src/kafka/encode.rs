@@ -41,7 +41,8 @@ impl Layout {
             Some(column) => find(schema, key, column, fits, needed).map(Some),
         };
         let key = find("key", &config.key, is_text_or_bytes, "string or bytes")?;
-        let headers = find("headers", &config.headers, is_headers, "a list of {key: string, value: bytes} or a map from string to string or bytes")?;
+        let headers =
+            find("headers", &config.headers, is_headers, "a list of {key: string, value: bytes} or a map from string to string or bytes")?;
         let partition = find("partition_field", &config.partition, is_partition, "an integer of 8 to 64 bits")?;
         let about: Vec<usize> = [headers, partition].into_iter().flatten().collect();
         let rest: Vec<usize> = (0..schema.fields().len()).filter(|column| !about.contains(column)).collect();
@@ -57,19 +58,30 @@ impl Layout {
         let json = match self.format {
             Format::Json => {
                 let value = rows.project(&self.value).map_err(ConnectError::internal)?;
-                Some(JsonEncoder::new(&value).map_err(|reason| ConnectError::user(format!("the rows cannot be written as JSON: {reason}"), "change or drop the column"))?)
+                Some(JsonEncoder::new(&value).map_err(|reason| {
+                    ConnectError::user(format!("the rows cannot be written as JSON: {reason}"), "change or drop the column")
+                })?)
             }
             Format::Text | Format::Raw => None,
         };
         let column = |index: Option<usize>| index.map(|index| rows.column(index));
-        Ok(Encoder { json, value: rows.column(self.value[0]), key: column(self.key), headers: column(self.headers), partition: column(self.partition) })
+        Ok(Encoder {
+            json,
+            value: rows.column(self.value[0]),
+            key: column(self.key),
+            headers: column(self.headers),
+            partition: column(self.partition),
+        })
     }
 }
 
 fn find(schema: &Schema, key: &str, column: &str, fits: fn(&DataType) -> bool, needed: &str) -> Result<usize, ConnectError> {
     let Some((index, field)) = schema.fields().find(column) else {
         let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        return Err(ConnectError::user(format!("`{key}` names the column `{column}`, which the input does not have"), format!("columns: {}", columns.join(", "))));
+        return Err(ConnectError::user(
+            format!("`{key}` names the column `{column}`, which the input does not have"),
+            format!("columns: {}", columns.join(", ")),
+        ));
     };
     if !fits(field.data_type()) {
         let message = format!("`{key}` names the column `{column}`, which is {}", name(field.data_type()));
@@ -87,7 +99,9 @@ fn value_column(schema: &Schema, format: Format, key: Option<usize>, rest: &[usi
         _ => {
             return Err(ConnectError::user(
                 format!("the input has {} columns that could be the value", others.len()),
-                format!("with this format the value is the column `{PAYLOAD}`, or the only column beside key, headers and partition; `format: JSON` writes all"),
+                format!(
+                    "with this format the value is the column `{PAYLOAD}`, or the only column beside key, headers and partition; `format: JSON` writes all"
+                ),
             ));
         }
     };
@@ -97,7 +111,14 @@ fn value_column(schema: &Schema, format: Format, key: Option<usize>, rest: &[usi
         _ => is_text_or_bytes(field.data_type()),
     };
     let needed = if format == Format::Text { "a string" } else { "bytes or a string" };
-    if fits { Ok(index) } else { Err(ConnectError::user(format!("the value column `{}` is {}", field.name(), name(field.data_type())), format!("it must be {needed}, or use `format: JSON`"))) }
+    if fits {
+        Ok(index)
+    } else {
+        Err(ConnectError::user(
+            format!("the value column `{}` is {}", field.name(), name(field.data_type())),
+            format!("it must be {needed}, or use `format: JSON`"),
+        ))
+    }
 }
 
 fn is_text_or_bytes(data_type: &DataType) -> bool {
@@ -148,7 +169,9 @@ impl<'a> Encoder<'a> {
             Some(column) if column.is_valid(row) => Some(integer(column, row)),
             _ => None,
         };
-        let partition = partition.map(|number| i32::try_from(number).ok().filter(|number| *number >= 0).ok_or(format!("{number} is no partition"))).transpose()?;
+        let partition = partition
+            .map(|number| i32::try_from(number).ok().filter(|number| *number >= 0).ok_or(format!("{number} is no partition")))
+            .transpose()?;
         Ok(Encoded { value: value.then_some(0..out.len()), headers, headers_bytes, partition })
     }
 

@@ -150,7 +150,9 @@ impl Poll {
         for share in &job.shares {
             list.add_partition_offset(&job.topic, share.partition, Offset::Offset(share.start)).map_err(ConnectError::internal)?;
         }
-        job.consumer.assign(&list).map_err(|error| ConnectError::external(format!("cannot assign partitions of topic {}: {error}", job.topic)))?;
+        job.consumer
+            .assign(&list)
+            .map_err(|error| ConnectError::external(format!("cannot assign partitions of topic {}: {error}", job.topic)))?;
         let partitions = job
             .shares
             .iter()
@@ -172,7 +174,8 @@ impl Poll {
     }
 
     fn read(&mut self, stopping: &AtomicBool) -> Result<(), Stop> {
-        let done: Vec<i32> = self.partitions.values().filter(|p| p.share.end.is_some_and(|end| p.next >= end)).map(|p| p.share.partition).collect();
+        let done: Vec<i32> =
+            self.partitions.values().filter(|p| p.share.end.is_some_and(|end| p.next >= end)).map(|p| p.share.partition).collect();
         for partition in done {
             self.end(partition)?;
         }
@@ -267,7 +270,8 @@ impl Poll {
     }
 
     fn end_all(&mut self) -> Result<(), Stop> {
-        let open: Vec<i32> = self.partitions.values().filter(|partition| !partition.ended).map(|partition| partition.share.partition).collect();
+        let open: Vec<i32> =
+            self.partitions.values().filter(|partition| !partition.ended).map(|partition| partition.share.partition).collect();
         open.into_iter().try_for_each(|partition| self.end(partition))
     }
 
@@ -290,7 +294,9 @@ impl Poll {
             AutoOffsetReset | OffsetOutOfRange => stop(format!(
                 "the position in topic {topic} is no longer on the broker: records were deleted (retention) or the topic was made anew; restart the pipeline to begin at `auto_offset_reset_config`"
             )),
-            UnknownTopicOrPartition | UnknownTopic | UnknownPartition if self.topic_is_gone() => stop(format!("topic {topic} was deleted while it was read")),
+            UnknownTopicOrPartition | UnknownTopic | UnknownPartition if self.topic_is_gone() => {
+                stop(format!("topic {topic} was deleted while it was read"))
+            }
             BadMessage | BadCompression | InvalidMessage | InvalidMessageSize | NotImplemented | UnsupportedCompressionType => {
                 stop(format!("a record of topic {topic} cannot be read: {}", describe(code)))
             }
@@ -309,7 +315,9 @@ impl Poll {
         let deadline = deadline(super::client::OPEN_TIMEOUT);
         while !passed(deadline) {
             match self.job.consumer.fetch_metadata(Some(&self.job.topic), super::client::QUESTION_TIMEOUT) {
-                Ok(metadata) if metadata.topics().iter().any(|topic| topic.error().is_none() && !topic.partitions().is_empty()) => return false,
+                Ok(metadata) if metadata.topics().iter().any(|topic| topic.error().is_none() && !topic.partitions().is_empty()) => {
+                    return false;
+                }
                 Ok(_) => std::thread::sleep(POLL),
                 Err(_) => return false,
             }

@@ -45,7 +45,10 @@ const BOUNDED: &str = "the memory of a pipeline is bounded by Pelton's own limit
 pub const CONSUMER_OWNED: &[(&str, &str)] = &[
     ("bootstrap.servers", SERVERS),
     ("metadata.broker.list", SERVERS),
-    ("auto.offset.reset", "use the transform's key `auto_offset_reset_config`; a position that is lost later stops the pipeline instead of skipping records"),
+    (
+        "auto.offset.reset",
+        "use the transform's key `auto_offset_reset_config`; a position that is lost later stops the pipeline instead of skipping records",
+    ),
     ("enable.auto.commit", POSITIONS),
     ("auto.commit.enable", POSITIONS),
     ("auto.commit.interval.ms", POSITIONS),
@@ -75,7 +78,10 @@ pub const PRODUCER_OWNED: &[(&str, &str)] = &[
     ("request.required.acks", "records count as written when all in-sync replicas have them"),
     ("transactional.id", "transactions belong to Pelton's delivery guarantee"),
     ("transaction.timeout.ms", "transactions belong to Pelton's delivery guarantee"),
-    ("partitioner", "keys go to the partition that Java's clients choose (murmur2), so that topics are co-partitioned; use `partition_field` for another rule"),
+    (
+        "partitioner",
+        "keys go to the partition that Java's clients choose (murmur2), so that topics are co-partitioned; use `partition_field` for another rule",
+    ),
     ("delivery.report.only.error", "Pelton counts every delivery"),
     ("queue.buffering.max.messages", BOUNDED),
     ("queue.buffering.max.kbytes", BOUNDED),
@@ -215,7 +221,8 @@ mod tests {
     fn owned_properties_exist() {
         for (name, _) in CONSUMER_OWNED.iter().chain(PRODUCER_OWNED).filter(|(_, reason)| *reason != FORMAT) {
             let tried = ClientConfig::new().set(*name, "").create_native_config();
-            let unknown = matches!(tried, Err(rdkafka::error::KafkaError::ClientConfig(rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)));
+            let unknown =
+                matches!(tried, Err(rdkafka::error::KafkaError::ClientConfig(rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)));
             assert!(!unknown, "{name}");
         }
     }

@@ -64,10 +64,23 @@ pub async fn open(config: Value, ctx: SinkContext) -> Result<Box<dyn Sink>, Conn
     let (asked, io) = (events.clone(), ctx.io.clone());
     let prepared = ctx.io.spawn_blocking(move || prepare(&config, &asked, &io)).await.map_err(ConnectError::internal)?;
     let (producer, limits) = prepared?;
-    Ok(Box::new(KafkaSink { producer: Some(producer), events, layout, topic, limits, io: ctx.io, buffer: Vec::new(), summary: SinkSummary::default() }))
+    Ok(Box::new(KafkaSink {
+        producer: Some(producer),
+        events,
+        layout,
+        topic,
+        limits,
+        io: ctx.io,
+        buffer: Vec::new(),
+        summary: SinkSummary::default(),
+    }))
 }
 
-fn prepare(config: &WriteConfig, events: &Arc<Events>, io: &tokio::runtime::Handle) -> Result<(ThreadedProducer<Context>, Limits), ConnectError> {
+fn prepare(
+    config: &WriteConfig,
+    events: &Arc<Events>,
+    io: &tokio::runtime::Handle,
+) -> Result<(ThreadedProducer<Context>, Limits), ConnectError> {
     let refused = |error: KafkaError| {
         ConnectError::user(
             format!("the Kafka client refuses its configuration: {}", creation_reason(&error)),
@@ -104,7 +117,8 @@ async fn limits(admin: &AdminClient<Context>, topic: &str, partitions: i32) -> L
     let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
     let resource = described.ok().and_then(|resources| resources.into_iter().next()).and_then(Result::ok);
     let number = |name: &str| resource.as_ref()?.get(name)?.value.as_ref()?.parse::<i64>().ok();
-    let by_broker = resource.as_ref().and_then(|r| r.get("message.timestamp.type")?.value.clone()).is_some_and(|kind| kind == "LogAppendTime");
+    let by_broker =
+        resource.as_ref().and_then(|r| r.get("message.timestamp.type")?.value.clone()).is_some_and(|kind| kind == "LogAppendTime");
     let span = |name: &str| number(name).filter(|_| !by_broker).unwrap_or(i64::MAX);
     Limits {
         partitions,
@@ -178,7 +192,10 @@ impl KafkaSink {
     async fn send(&self, mut record: BaseRecord<'_, [u8], [u8], ()>, headers: usize) -> Result<Result<u64, String>, ConnectError> {
         let size = record.key.map_or(0, <[u8]>::len) + record.payload.map_or(0, <[u8]>::len) + headers;
         if size + RECORD_OVERHEAD > self.limits.record_bytes {
-            return Ok(Err(format!("the record has {size} bytes; topic {} takes {} (`max.message.bytes`)", self.topic, self.limits.record_bytes)));
+            return Ok(Err(format!(
+                "the record has {size} bytes; topic {} takes {} (`max.message.bytes`)",
+                self.topic, self.limits.record_bytes
+            )));
         }
         if let Some(partition) = record.partition.filter(|partition| *partition >= self.limits.partitions) {
             return Ok(Err(format!("topic {} has no partition {partition}, only {}", self.topic, self.limits.partitions)));
@@ -198,7 +215,9 @@ impl KafkaSink {
                     self.check()?;
                     self.wait().await;
                 }
-                Some(code @ (RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::UnknownPartition)) => return Ok(Err(client::describe(code))),
+                Some(code @ (RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::UnknownPartition)) => {
+                    return Ok(Err(client::describe(code)));
+                }
                 _ => {
                     self.check()?;
                     return Err(ConnectError::external(format!("topic {} takes no record: {error}", self.topic)));
@@ -246,10 +265,16 @@ impl Limits {
             return Err(format!("the event time {shown} cannot be the timestamp of a Kafka record: it must be after 1970-01-01T00:00:00Z"));
         }
         if millis > now_ms.saturating_add(self.after_ms) {
-            return Err(format!("the event time {shown} lies further ahead than the topic allows (`message.timestamp.after.max.ms` = {})", self.after_ms));
+            return Err(format!(
+                "the event time {shown} lies further ahead than the topic allows (`message.timestamp.after.max.ms` = {})",
+                self.after_ms
+            ));
         }
         if millis < now_ms.saturating_sub(self.before_ms) {
-            return Err(format!("the event time {shown} lies further back than the topic allows (`message.timestamp.before.max.ms` = {})", self.before_ms));
+            return Err(format!(
+                "the event time {shown} lies further back than the topic allows (`message.timestamp.before.max.ms` = {})",
+                self.before_ms
+            ));
         }
         Ok(Some(millis))
     }

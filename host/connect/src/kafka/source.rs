@@ -6,8 +6,8 @@ use super::configs::{self, ReadConfig, Start};
 use super::decode::{Columns, Decoder};
 use super::poll::{Feed, Job, Share};
 use super::settings::{client_config, creation_reason, default_to};
-use crate::source::{Reader, Source, SourceBatch, SourceContext, SplitEvent};
 use crate::ConnectError;
+use crate::source::{Reader, Source, SourceBatch, SourceContext, SplitEvent};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use pelton_core::Split;
@@ -130,7 +130,14 @@ impl KafkaSource {
                 Some(Feed::start(Job { consumer, events: events.clone(), topic, shares, wanted, until }, self.ctx.io.clone())?)
             }
         };
-        Ok(KafkaReader { feed, decoder: self.columns.decoder()?, events, splits: self.splits.clone(), assigned, stop: self.ctx.stop.clone() })
+        Ok(KafkaReader {
+            feed,
+            decoder: self.columns.decoder()?,
+            events,
+            splits: self.splits.clone(),
+            assigned,
+            stop: self.ctx.stop.clone(),
+        })
     }
 }
 

@@ -23,7 +23,11 @@ fn wide() -> Schema {
         Field::new("d", DataType::Date32, true),
         Field::new("m", DataType::Decimal128(20, 4), true),
         Field::new("l", list_of(DataType::Int64), true),
-        Field::new("r", DataType::Struct(vec![Field::new("x", DataType::Utf8, true), Field::new("z", list_of(DataType::Float64), true)].into()), true),
+        Field::new(
+            "r",
+            DataType::Struct(vec![Field::new("x", DataType::Utf8, true), Field::new("z", list_of(DataType::Float64), true)].into()),
+            true,
+        ),
         Field::new("p", map_of(DataType::Int64, false), true),
     ])
 }
@@ -35,7 +39,8 @@ fn nullable(strategy: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<V
 /// A row of `wide`, in the very form in which it is written.
 fn wide_row() -> impl Strategy<Value = Value> {
     let double = any::<f64>().prop_filter("finite", |value| value.is_finite()).prop_map(Value::from);
-    let instant = (-4_000_000_000_000_000i64..4_000_000_000_000_000).prop_map(|micros| json!(pelton_core::Instant::from_micros(micros).unwrap().to_string()));
+    let instant = (-4_000_000_000_000_000i64..4_000_000_000_000_000)
+        .prop_map(|micros| json!(pelton_core::Instant::from_micros(micros).unwrap().to_string()));
     let flat = (
         nullable(any::<bool>().prop_map(Value::from)),
         nullable(any::<i8>().prop_map(Value::from)),
@@ -48,7 +53,9 @@ fn wide_row() -> impl Strategy<Value = Value> {
     );
     let nested = (
         nullable(proptest::collection::vec(nullable(any::<i64>().prop_map(Value::from)), 0..4).prop_map(Value::from)),
-        nullable((nullable(".{0,3}".prop_map(Value::from)), proptest::collection::vec(double, 0..3)).prop_map(|(x, z)| json!({"x": x, "z": z}))),
+        nullable(
+            (nullable(".{0,3}".prop_map(Value::from)), proptest::collection::vec(double, 0..3)).prop_map(|(x, z)| json!({"x": x, "z": z})),
+        ),
         nullable(proptest::collection::btree_map("[a-z]{1,3}", any::<i64>(), 0..3).prop_map(|entries| json!(entries))),
     );
     (flat, nested).prop_map(|((b, i8, i64, f, s, y, t, d), (l, r, p))| {

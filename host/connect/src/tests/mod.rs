@@ -76,7 +76,8 @@ impl Found {
 
     /// Offset and message of every error, sorted.
     fn errors(&self) -> Vec<(i64, String)> {
-        let mut errors: Vec<_> = self.batches.iter().flat_map(|batch| &batch.errors).map(|error| (error.offset, error.message.clone())).collect();
+        let mut errors: Vec<_> =
+            self.batches.iter().flat_map(|batch| &batch.errors).map(|error| (error.offset, error.message.clone())).collect();
         errors.sort();
         errors
     }
@@ -104,7 +105,8 @@ async fn open(kind: &str, config: &Value, ctx: SinkContext) -> Box<dyn Sink> {
 }
 
 fn visible(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }

@@ -119,6 +119,7 @@ fn text_takes_one_field_and_an_unwritable_directory_is_named() {
     let opened = runtime.block_on(open_sink("WriteToText", &json!({"path": "x"}), sink_context(&runtime, dir.path(), two)));
     assert!(opened.err().unwrap().to_string().contains("exactly one field"));
     std::fs::write(dir.path().join("file"), "").unwrap();
-    let opened = runtime.block_on(open_sink("WriteToText", &json!({"path": "file/x"}), sink_context(&runtime, dir.path(), numbers(&[1]).schema())));
+    let opened =
+        runtime.block_on(open_sink("WriteToText", &json!({"path": "file/x"}), sink_context(&runtime, dir.path(), numbers(&[1]).schema())));
     assert!(opened.err().unwrap().to_string().contains("file"));
 }

@@ -30,7 +30,8 @@ fn a_line_of_16_mib_is_read_and_a_longer_one_is_an_error() {
 #[test]
 fn json_types_come_from_a_sample_and_what_does_not_fit_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let text = "{\"a\":1,\"b\":\"x\",\"c\":[1.5]}\n\n{\"a\":2}\n{\"a\":\"no\"}\nnot json\n{\"b\":\"y\",\"a\":3,\"new\":1}\n{\"a\":4,\"b\":5}\n";
+    let text =
+        "{\"a\":1,\"b\":\"x\",\"c\":[1.5]}\n\n{\"a\":2}\n{\"a\":\"no\"}\nnot json\n{\"b\":\"y\",\"a\":3,\"new\":1}\n{\"a\":4,\"b\":5}\n";
     std::fs::write(dir.path().join("a.json"), text).unwrap();
     let found = read(dir.path(), "ReadFromJson", json!({"path": "a.json"}), 2, None).unwrap();
     assert_eq!(

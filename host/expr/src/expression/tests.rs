@@ -8,7 +8,9 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 /// Four rows; the last has nulls wherever it can.
 fn rows() -> RecordBatch {
     let column = |array: ArrayRef| array;
-    let user = StructArray::from(RecordBatch::try_from_iter([("name", Arc::new(StringArray::from(vec!["ann", "bob", "cy", "di"])) as ArrayRef)]).expect("a batch"));
+    let user = StructArray::from(
+        RecordBatch::try_from_iter([("name", Arc::new(StringArray::from(vec!["ann", "bob", "cy", "di"])) as ArrayRef)]).expect("a batch"),
+    );
     let lists = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1)]), Some(vec![]), None, None]);
     let decimals = Decimal128Array::from(vec![Some(150), Some(-25), Some(0), None]).with_precision_and_scale(10, 2).expect("fits");
     let at = |text: &str| pelton_core::Instant::parse_rfc3339(text).expect("a time").micros();
@@ -102,7 +104,10 @@ fn a_failing_row_fails_alone() {
     check("CASE WHEN a = 0 THEN -1 ELSE 10 / a END", "10 | 5 | -1 | null");
     check("a <> 0 AND 10 / a > 5", "true | false | false | null");
     check("10 / nullif(a, 0)", "10 | 5 | null | null");
-    check("CAST(s AS BIGINT)", "!Cannot cast string 'Abc' to value of Int64 type | 12 | !Cannot cast string '' to value of Int64 type | null");
+    check(
+        "CAST(s AS BIGINT)",
+        "!Cannot cast string 'Abc' to value of Int64 type | 12 | !Cannot cast string '' to value of Int64 type | null",
+    );
     check("TRY_CAST(s AS BIGINT)", "null | 12 | null | null");
     check("CAST(a AS TINYINT) + 1", "2 | 3 | 1 | null");
 }
@@ -198,7 +203,10 @@ fn names_of_columns() {
     assert!(refused(Language::Sql, "DUP").message.contains("any of the fields dup, Dup"));
     assert!(refused(Language::Sql, "\"mixed\"").message.contains("no field"));
     let error = refused(Language::Sql, "1 +\n pricee");
-    assert_eq!((error.message.as_str(), error.help.as_deref(), error.offset), ("the input has no field `pricee`", Some("did you mean `price`?"), Some(5)));
+    assert_eq!(
+        (error.message.as_str(), error.help.as_deref(), error.offset),
+        ("the input has no field `pricee`", Some("did you mean `price`?"), Some(5))
+    );
     assert_eq!(Expression::compile(Language::Sql, "s = 'x' AND a > 1", &rows().schema()).expect("compiles").columns(), ["a", "s"]);
 }
 

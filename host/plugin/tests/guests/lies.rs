@@ -88,7 +88,24 @@ fn an_opening_that_breaks_the_contract_is_refused() {
 #[test]
 fn every_lie_is_told() {
     let told: Vec<_> = RESULTS.iter().chain(OPENS).map(|(transform, _)| *transform).collect();
-    let honest = ["identity", "empty", "filter", "map", "flat-map", "tagged", "row-error", "context", "later", "earlier", "metrics", "chatty", "grows", "fails", "large-result", "words"];
+    let honest = [
+        "identity",
+        "empty",
+        "filter",
+        "map",
+        "flat-map",
+        "tagged",
+        "row-error",
+        "context",
+        "later",
+        "earlier",
+        "metrics",
+        "chatty",
+        "grows",
+        "fails",
+        "large-result",
+        "words",
+    ];
     let poison = ["poison-panic", "poison-loop", "poison-memory", "poison-stack", "loop", "panic", "silent-trap", "leaky"];
     for spec in &HOSTILE.descriptor().transforms {
         let name = spec.name.as_str();

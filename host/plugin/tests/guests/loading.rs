@@ -18,7 +18,8 @@ fn not_a_component(bytes: &[u8], words: &str) {
 fn renamed(name: &str, other: &str) -> Vec<u8> {
     assert_eq!(name.len(), other.len());
     let mut bytes = component();
-    let places: Vec<_> = bytes.windows(name.len()).enumerate().filter(|(_, window)| *window == name.as_bytes()).map(|(place, _)| place).collect();
+    let places: Vec<_> =
+        bytes.windows(name.len()).enumerate().filter(|(_, window)| *window == name.as_bytes()).map(|(place, _)| place).collect();
     assert!(!places.is_empty());
     places.into_iter().for_each(|place| bytes[place..place + name.len()].copy_from_slice(other.as_bytes()));
     bytes
@@ -83,7 +84,13 @@ fn a_misspelt_transform_is_told_the_nearest() {
 fn compiled_code_is_kept_and_never_believed_when_touched() {
     let folder = tempfile::tempdir().unwrap();
     let engine = || Engine::new(EngineOptions { cache_dir: Some(folder.path().into()) }).unwrap();
-    let entry = || fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|extension| extension == "aot")).unwrap();
+    let entry = || {
+        fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "aot"))
+            .unwrap()
+    };
     let works = |engine: &Engine| {
         let plugin = engine.load_bytes("hostile", &component()).unwrap();
         let input = batch([1, 2]);

@@ -57,5 +57,7 @@ fn process(transform: &str, batch: &Batch) -> Processed {
 /// The numbers of a column over all batches of an output.
 fn numbers(processed: &Processed, port: usize, column: &str) -> Vec<i64> {
     let outputs = processed.outputs.iter().filter(|(of, _)| *of == port);
-    outputs.flat_map(|(_, batch)| batch.rows.column_by_name(column).unwrap().as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()).collect()
+    outputs
+        .flat_map(|(_, batch)| batch.rows.column_by_name(column).unwrap().as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec())
+        .collect()
 }

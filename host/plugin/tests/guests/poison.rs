@@ -163,7 +163,9 @@ fn a_cancelled_call_leaves_no_half_used_guest() {
     let input = batch([-1]);
     let limits = Limits { call_deadline: Duration::from_secs(60), ..Limits::default() };
     let mut instance = bind("poison-loop", &input, &limits).unwrap().open().unwrap();
-    block_on(async { tokio::select! { biased; _ = instance.process(&input) => panic!("it loops"), () = tokio::task::yield_now() => {} } });
+    block_on(async {
+        tokio::select! { biased; _ = instance.process(&input) => panic!("it loops"), () = tokio::task::yield_now() => {} }
+    });
     let processed = block_on(instance.process(&batch([5]))).unwrap();
     assert_eq!(numbers(&processed, 0, "number"), [5]);
 }

@@ -21,7 +21,8 @@ fn many_types() -> RecordBatch {
     let fields = Fields::from(vec![Field::new("flag", DataType::Boolean, true), Field::new("text", DataType::Utf8, true)]);
     let flags = BooleanArray::from_iter((0..n).map(|row| (!null(row + 3)).then_some(row % 2 == 0)));
     let validity = (0..n).map(|row| !null(row)).collect::<Vec<_>>();
-    let structs = StructArray::new(fields, vec![Arc::new(flags), Arc::new(StringArray::from_iter((0..n).map(text)))], Some(validity.into()));
+    let structs =
+        StructArray::new(fields, vec![Arc::new(flags), Arc::new(StringArray::from_iter((0..n).map(text)))], Some(validity.into()));
     let ints = |from: i64| (0..n as i64).map(move |row| (!null(row as usize)).then_some(from + row));
     let times = TimestampMicrosecondArray::from_iter(ints(-5));
     let columns: Vec<ArrayRef> = vec![
@@ -47,7 +48,8 @@ fn many_types() -> RecordBatch {
         Arc::new(structs),
         Arc::new(maps.finish()),
     ];
-    let fields: Vec<_> = columns.iter().enumerate().map(|(index, array)| Field::new(format!("c{index}"), array.data_type().clone(), true)).collect();
+    let fields: Vec<_> =
+        columns.iter().enumerate().map(|(index, array)| Field::new(format!("c{index}"), array.data_type().clone(), true)).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 

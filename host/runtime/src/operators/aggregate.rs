@@ -98,7 +98,9 @@ impl Aggregator {
                 let values = values.as_primitive::<Int64Type>();
                 let sums = cells.write::<i64>(*sum, slots);
                 for (row, slot) in rows() {
-                    sums[slot] = sums[slot].checked_add(values.value(row)).ok_or("a sum of integers left the range of 64 bits; sum a double or a decimal instead")?;
+                    sums[slot] = sums[slot]
+                        .checked_add(values.value(row))
+                        .ok_or("a sum of integers left the range of 64 bits; sum a double or a decimal instead")?;
                 }
             }
             Kind::SumDecimal { sum } => {
@@ -178,7 +180,9 @@ impl Aggregator {
             }
             Kind::SumFloat { sum, lost } => {
                 let (sums, losses) = (cells.column::<f64>(*sum), cells.column::<f64>(*lost));
-                Arc::new(Float64Array::from_iter(slots.iter().map(|slot| some(slot).then(|| settle(sums[*slot as usize], losses[*slot as usize])))))
+                Arc::new(Float64Array::from_iter(
+                    slots.iter().map(|slot| some(slot).then(|| settle(sums[*slot as usize], losses[*slot as usize]))),
+                ))
             }
             Kind::Mean { sum, lost } => {
                 let (sums, losses) = (cells.column::<f64>(*sum), cells.column::<f64>(*lost));

@@ -79,7 +79,8 @@ pub struct Combine {
 pub fn late_schema(input: &Schema) -> SchemaRef {
     let instant = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let added = ["window_start", "window_end", "watermark"].map(|name| Field::new(name, instant(), false));
-    let kept = input.fields().iter().filter(|field| !added.iter().any(|new| new.name() == field.name())).map(|field| field.as_ref().clone());
+    let kept =
+        input.fields().iter().filter(|field| !added.iter().any(|new| new.name() == field.name())).map(|field| field.as_ref().clone());
     Arc::new(Schema::new(kept.chain(added.clone()).collect::<Vec<_>>()))
 }
 
@@ -89,7 +90,10 @@ impl Combine {
         let failed = |message: String| Failure::Internal { transform: refusals.transform.clone(), message };
         let mut cells = Cells::default();
         let (rows, panes) = (cells.declare(0i64), cells.declare(0i64));
-        let aggregators = plan.aggregates.iter().map(|(function, value)| Aggregator::new(*function, value.as_ref().map(Expression::data_type), &mut cells));
+        let aggregators = plan
+            .aggregates
+            .iter()
+            .map(|(function, value)| Aggregator::new(*function, value.as_ref().map(Expression::data_type), &mut cells));
         Ok(Combine {
             encoder: KeyEncoder::new(&plan.group_types).map_err(failed)?,
             decoder: KeyDecoder::new(&plan.group_types).map_err(failed)?,
@@ -159,7 +163,8 @@ impl Combine {
             }
             let times = index.iter().map(|number| table[*number as usize].max_timestamp().micros()).collect();
             let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-            let rows = RecordBatch::try_new_with_options(self.plan.schema.clone(), columns, &options).map_err(|error| failed(error.to_string()))?;
+            let rows = RecordBatch::try_new_with_options(self.plan.schema.clone(), columns, &options)
+                .map_err(|error| failed(error.to_string()))?;
             let pane_index = self.cells.column::<i64>(self.panes)[slots[0] as usize];
             let pane = PaneInfo {
                 timing,
@@ -306,6 +311,8 @@ impl Operator for Combine {
 }
 
 fn pick(values: &[Option<ArrayRef>], rows: &UInt32Array) -> Vec<Option<ArrayRef>> {
-    values.iter().map(|value| value.as_ref().map(|value| arrow::compute::take(value, rows, None).expect("row numbers are in range"))).collect()
+    values
+        .iter()
+        .map(|value| value.as_ref().map(|value| arrow::compute::take(value, rows, None).expect("row numbers are in range")))
+        .collect()
 }
-

@@ -21,7 +21,13 @@ impl Operator for Filter {
         let evaluated = self.keep.evaluate(&batch.rows);
         self.refusals.refuse(&batch, &evaluated.errors, out)?;
         let keep = evaluated.array.as_boolean();
-        let kept: UInt32Array = (0..batch.num_rows() as u32).filter(|row| { use arrow::array::Array; keep.is_valid(*row as usize) && keep.value(*row as usize) }).collect::<Vec<_>>().into();
+        let kept: UInt32Array = (0..batch.num_rows() as u32)
+            .filter(|row| {
+                use arrow::array::Array;
+                keep.is_valid(*row as usize) && keep.value(*row as usize)
+            })
+            .collect::<Vec<_>>()
+            .into();
         let count = kept.values().len();
         out.account.led += count as u64;
         out.account.filtered += (batch.num_rows() - count - evaluated.errors.len()) as u64;

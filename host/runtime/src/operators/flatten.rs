@@ -48,8 +48,9 @@ pub fn union(inputs: &[SchemaRef]) -> Result<SchemaRef, String> {
             match fields.iter_mut().find(|known| known.name() == field.name()) {
                 None => fields.push(field.as_ref().clone().with_nullable(true)),
                 Some(known) => {
-                    let wide = widen(known.data_type(), field.data_type())
-                        .ok_or_else(|| format!("column `{}` is {} in one input and {} in another", field.name(), known.data_type(), field.data_type()))?;
+                    let wide = widen(known.data_type(), field.data_type()).ok_or_else(|| {
+                        format!("column `{}` is {} in one input and {} in another", field.name(), known.data_type(), field.data_type())
+                    })?;
                     *known = Field::new(known.name(), wide, true);
                 }
             }

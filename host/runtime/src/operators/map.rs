@@ -55,7 +55,10 @@ impl Operator for Map {
         });
         let (batch, columns) = match good {
             None => (batch, columns),
-            Some(good) => (batch.take(&good), columns.iter().map(|column| arrow::compute::take(column, &good, None).expect("row numbers are in range")).collect()),
+            Some(good) => (
+                batch.take(&good),
+                columns.iter().map(|column| arrow::compute::take(column, &good, None).expect("row numbers are in range")).collect(),
+            ),
         };
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)

@@ -1,15 +1,15 @@
 //! The built-in operators, one file each, simplest first.
 
-pub mod flatten;
+pub mod aggregate;
+pub mod combine;
 pub mod filter;
+pub mod flatten;
+pub mod log;
 pub mod map;
 pub mod partition;
-pub mod log;
+pub mod plugin;
+pub mod sink;
 pub mod strip;
+pub mod timestamps;
 pub mod window_into;
 pub mod windowing_info;
-pub mod timestamps;
-pub mod plugin;
-pub mod combine;
-pub mod aggregate;
-pub mod sink;

@@ -36,7 +36,15 @@ impl Operator for Partition {
             let port = self.outputs.iter().find(|(output, _)| Some(output.as_str()) == name).map(|(_, port)| *port).or(self.unknown);
             match port {
                 Some(port) => rows[port].push(row),
-                None => errors.push(RowError { row, message: format!("{} is none of the outputs {}", name.map_or("null".into(), |name| format!("`{name}`")), self.outputs.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")), stack: String::new() }),
+                None => errors.push(RowError {
+                    row,
+                    message: format!(
+                        "{} is none of the outputs {}",
+                        name.map_or("null".into(), |name| format!("`{name}`")),
+                        self.outputs.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+                    ),
+                    stack: String::new(),
+                }),
             }
         }
         errors.sort_by_key(|error| error.row);

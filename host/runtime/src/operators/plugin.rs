@@ -33,7 +33,8 @@ impl Operator for Plugin {
             batch.windows = Some(windows::fixed(&batch, self.window_fn));
         }
         let instance = self.instance.as_mut().expect("no rows follow the end");
-        let processed = instance.process(&batch).await.map_err(|error| Failure::Plugin { transform: self.refusals.transform.clone(), error })?;
+        let processed =
+            instance.process(&batch).await.map_err(|error| Failure::Plugin { transform: self.refusals.transform.clone(), error })?;
         self.refusals.refuse(&batch, &processed.errors, out)?;
         out.account.led += processed.led_to_output as u64;
         out.account.filtered += (batch.num_rows() - processed.led_to_output - processed.errors.len()) as u64;

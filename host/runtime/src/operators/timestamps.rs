@@ -178,6 +178,7 @@ impl Times<'_> {
 /// The instant of a local time; of two (when clocks go back) the earlier, of none (when they go forward) an error.
 fn local(micros: i64, zone: Tz) -> Result<Instant, String> {
     let naive = DateTime::from_timestamp_micros(micros).ok_or("the event time is out of range")?.naive_utc();
-    let instant = zone.from_local_datetime(&naive).earliest().ok_or_else(|| format!("the local time {naive} does not exist in its zone"))?;
+    let instant =
+        zone.from_local_datetime(&naive).earliest().ok_or_else(|| format!("the local time {naive} does not exist in its zone"))?;
     Instant::from_micros(instant.timestamp_micros()).map_err(|error| error.to_string())
 }

@@ -4,7 +4,9 @@
 use crate::failure::Failure;
 use crate::operator::{MAIN, Operator, Out};
 use crate::windows;
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StructArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StructArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use pelton_core::batch::{PaneInfo, PaneTiming, RowWindows};
@@ -51,7 +53,8 @@ impl Operator for ExtractWindowingInfo {
         let rows = batch.num_rows();
         out.account.led += rows as u64;
         let windows = windows::fixed(&batch, self.window_fn);
-        let mut columns: Vec<ArrayRef> = self.passed.iter().map(|name| batch.rows.column_by_name(name).expect("checked when bound").clone()).collect();
+        let mut columns: Vec<ArrayRef> =
+            self.passed.iter().map(|name| batch.rows.column_by_name(name).expect("checked when bound").clone()).collect();
         for info in &self.fields {
             columns.push(match info {
                 WindowingInfo::Timestamp => instants(batch.times.iter().copied()),
@@ -59,9 +62,9 @@ impl Operator for ExtractWindowingInfo {
                 WindowingInfo::WindowStart => instants(each(&windows).map(|window| window.start.micros())),
                 WindowingInfo::WindowEnd => instants(each(&windows).map(|window| window.end.micros())),
                 WindowingInfo::WindowString => Arc::new(StringArray::from_iter_values(each(&windows).map(as_beam))),
-                WindowingInfo::WindowType => {
-                    Arc::new(StringArray::from_iter_values(each(&windows).map(|window| if window == Window::GLOBAL { "GlobalWindow" } else { "IntervalWindow" })))
-                }
+                WindowingInfo::WindowType => Arc::new(StringArray::from_iter_values(
+                    each(&windows).map(|window| if window == Window::GLOBAL { "GlobalWindow" } else { "IntervalWindow" }),
+                )),
                 WindowingInfo::PaneInfo => pane(windows.pane, rows),
             });
         }

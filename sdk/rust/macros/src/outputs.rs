@@ -48,7 +48,10 @@ fn row_of(variant: &Variant) -> Result<Type> {
     match &variant.fields {
         Fields::Unit => Ok(syn::parse_quote!(())),
         Fields::Unnamed(fields) if fields.unnamed.len() == 1 => Ok(fields.unnamed[0].ty.clone()),
-        _ => Err(Error::new_spanned(variant, "an output's variant holds one row, `Late(LateRow)`, or nothing, which passes the input's columns")),
+        _ => Err(Error::new_spanned(
+            variant,
+            "an output's variant holds one row, `Late(LateRow)`, or nothing, which passes the input's columns",
+        )),
     }
 }
 

@@ -42,7 +42,12 @@ impl Parse for Options {
                     input.parse::<Token![=]>()?;
                     options.name = Some(input.parse()?);
                 }
-                _ => return Err(Error::new_spanned(option, "the options are append, columns, event_time, metrics(..), config = .., name = \"..\"")),
+                _ => {
+                    return Err(Error::new_spanned(
+                        option,
+                        "the options are append, columns, event_time, metrics(..), config = .., name = \"..\"",
+                    ));
+                }
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
