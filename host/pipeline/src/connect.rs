@@ -11,7 +11,7 @@ use crate::report::{Report, suggestion};
 use crate::source::Mark;
 use crate::syntax::{Body, Reference, Spec};
 use crate::transform::{Arity, Context, lower};
-use crate::windowing::windowing;
+use crate::windowing::windowing as windowing_of;
 use crate::yaml::Yaml;
 
 /// What comes out: the drafts, and those whose outputs were misspelt somewhere, so that nothing more is said of them.
@@ -333,9 +333,6 @@ impl<'y> Connector<'_, 'y, '_, '_> {
                 for port in spec.inputs.iter().flatten() {
                     let edges: Vec<Edge> = port.references.iter().filter_map(|reference| self.resolve(reference, scope)).collect();
                     complete &= edges.len() == port.references.len() && !edges.is_empty();
-                    if port.references.is_empty() {
-                        self.report.error(port.mark, "this input names nothing");
-                    }
                     ports.push((port.tag.clone(), edges));
                 }
             }
@@ -393,6 +390,10 @@ impl<'y> Connector<'_, 'y, '_, '_> {
         let Some(reader) = reader else { return };
         let (name, mark, kind) = (name.clone(), spec.mark, spec.kind.as_str());
         let windowing = self.items[item].windowing.filter(|_| kind != "WindowInto");
+        if let Some(yaml) = windowing.filter(|_| edges.is_empty()) {
+            // Nothing to window, since a name was not found; what is wrong with the windowing is said all the same.
+            windowing_of(yaml, self.report);
+        }
         let edges = match edges.len() {
             2.. if !many => {
                 let mark_of_edge = edges[0].mark;
@@ -415,7 +416,7 @@ impl<'y> Connector<'_, 'y, '_, '_> {
 
     /// Puts a WindowInto behind an edge.
     fn window(&mut self, edge: Edge, yaml: &Yaml, name: &str, tag: &str) -> Edge {
-        let Some(window) = windowing(yaml, self.report) else { return edge };
+        let Some(window) = windowing_of(yaml, self.report) else { return edge };
         let transform = Transform::WindowInto { window, allowed_lateness: self.context.allowed_lateness };
         let name = self.unique(format!("{name}/WindowInto[{tag}]"));
         let mark = edge.mark;

@@ -250,7 +250,7 @@ fn open_tag(line: &str, mut closer: Option<&'static str>) -> Option<&'static str
             None => {
                 let tags = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")];
                 let first = tags.iter().filter_map(|(open, close)| rest.find(open).map(|at| (at, *close))).min();
-                let Some((at, close)) = first else { return None };
+                let (at, close) = first?;
                 rest = &rest[at + 2..];
                 closer = Some(close);
             }

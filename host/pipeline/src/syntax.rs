@@ -195,6 +195,9 @@ fn ports(yaml: &Yaml, report: &mut Report<'_>) -> Vec<Port> {
 }
 
 fn references(yaml: &Yaml, report: &mut Report<'_>) -> Vec<Reference> {
+    if matches!(&yaml.content, Content::List(values) if values.is_empty()) {
+        report.error(yaml.mark, "this input names nothing");
+    }
     let found = texts(yaml, "an input", report);
     found.into_iter().map(|(text, mark)| Reference { text: text.to_string(), mark }).collect()
 }

@@ -33,7 +33,7 @@ pub(crate) enum Content {
     Null,
     Bool(bool),
     /// With the text as written.
-    Number(Number, String),
+    Number(Number, #[allow(dead_code, reason = "kept for messages and tests")] String),
     Text(String),
     List(Vec<Yaml>),
     Mapping(Vec<Entry>),
@@ -340,7 +340,7 @@ impl<'t> Builder<'_, '_, 't> {
             }
             Some(tag) => {
                 self.report.error(mark, format!("unknown tag `{tag}`"));
-                Content::Null
+                Content::Text(text.to_string())
             }
         }
     }
@@ -359,7 +359,7 @@ impl<'t> Builder<'_, '_, 't> {
                         format!("`{text}` is outside the range of numbers"),
                         Some("quote it, if it is meant as a string".to_string()),
                     );
-                    Content::Null
+                    Content::Text(text.to_string())
                 }
             },
         }

@@ -58,7 +58,7 @@ pub(super) fn layout(drawing: &Drawing) -> Layout {
     }
 }
 
-/// Longest path to each box. With circles, which checked graphs do not have, counting stops at the number of boxes.
+/// Longest path to each box. With cycles, which checked graphs do not have, counting stops at the number of boxes.
 fn ranks(drawing: &Drawing) -> Vec<usize> {
     let count = drawing.nodes.len();
     let mut ranks = vec![0; count];

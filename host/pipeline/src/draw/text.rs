@@ -11,7 +11,7 @@ pub(super) fn write(drawing: &Drawing) -> String {
     let mut out = format!("{}\n", drawing.title);
     let mut written = vec![false; drawing.nodes.len()];
     let entered: Vec<bool> = (0..drawing.nodes.len()).map(|node| drawing.edges.iter().any(|edge| edge.to == node)).collect();
-    // Boxes without arrows into them first; what is left is in a circle, which a checked graph does not have.
+    // Boxes without arrows into them first; what is left is in a cycle, which a checked graph does not have.
     let roots = (0..drawing.nodes.len()).filter(|&node| !entered[node]);
     for root in roots.chain(0..drawing.nodes.len()) {
         if !written[root] {

@@ -138,15 +138,15 @@ fn inputs_that_do_not_fit() {
 }
 
 #[test]
-fn circles() {
+fn cycles() {
     check(&composite(&["{type: Flatten, input: ⟦Flatten}"]), &["`Flatten` reads its own output"]);
     check(
         &composite(&["{type: Flatten, name: A, input: ⟦B}", "{type: LogForTesting, name: B, input: C}", "{type: LogForTesting, name: C, input: A}"]),
-        &["a circle: `A` ← `B` ← `C` ← `A`"],
+        &["a cycle: `A` ← `B` ← `C` ← `A`"],
     );
     check(
         &composite(&["{type: composite, name: X, input: Y, transforms: [{type: Flatten, name: A, input: input}], output: A}", "{type: LogForTesting, name: Y, input: ⟦X}"]),
-        &["a circle: `Y` ← `X/A` ← `Y`"],
+        &["a cycle: `Y` ← `X/A` ← `Y`"],
     );
     check(&composite(&[CREATE, "⟦{type: composite, name: X, input: X, transforms: [{type: Flatten, name: A, input: input}], output: input}"]), &["the output of this composite is its own input"]);
 }
@@ -265,7 +265,7 @@ fn options() {
 #[test]
 fn templates() {
     check("pipeline: {{ ⟦nothing }}\nb: {{ ⟦more }}\n", &["the variable `nothing` is not defined; set it with `--set nothing=value`", "`more`"]);
-    check("pipeline:\n  ⟦{% if %}\n", &["template"]);
+    check("pipeline:\n  {% if ⟦%}\n", &["template: unexpected end of block"]);
     // Positions are those of the file, not of the text that the template makes.
     let text = "{% set a = 'x' %}\n{# two\nlines #}pipeline:\n{%- for i in [1] %}\n  transforms:\n    - {type: Create, config: {elements: [1]}}\n    - {type: {{ 'Filter' }}, input: Create, ⟦confg: {}, config: {keep: x}}\n{% endfor %}\n";
     check(text, &["unknown key `confg`"]);

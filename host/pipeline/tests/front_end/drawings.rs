@@ -63,13 +63,13 @@ fn svg_is_well_formed_and_boxes_do_not_overlap() {
 }
 
 #[test]
-fn nothing_and_circles_are_drawn_too() {
+fn nothing_and_cycles_are_drawn_too() {
     assert_eq!(Drawing::default().to_text(), "\n");
     assert!(Drawing::default().to_svg().ends_with("</svg>\n"));
-    let mut circle = diamond();
-    circle.edges.push(Arrow { from: 3, to: 0, label: String::new() });
-    assert!(circle.to_text().lines().count() > 4);
-    assert!(circle.to_svg().ends_with("</svg>\n"));
+    let mut cycle = diamond();
+    cycle.edges.push(Arrow { from: 3, to: 0, label: String::new() });
+    assert!(cycle.to_text().lines().count() > 4);
+    assert!(cycle.to_svg().ends_with("</svg>\n"));
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn errors_and_late_rows_are_outputs() {
             "ReadFromJson: ReadFromJson",
             "Keep: Filter <- ReadFromJson",
             "Combine: Combine <- Keep",
-            "WriteToJson@7: WriteToJson <- Combine",
+            "WriteToJson: WriteToJson <- Combine",
             "Late: WriteToJson <- Combine.late",
             "Good: WriteToJson <- Keep",
             "Errors-Flatten[input]: Flatten <- ReadFromJson.bad, Keep.bad",

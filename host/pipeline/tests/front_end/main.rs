@@ -1,5 +1,7 @@
 //! The front end from the outside: files in, graphs or findings out. One binary, so that there is one to link.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
+
 mod bad;
 mod drawings;
 mod files;

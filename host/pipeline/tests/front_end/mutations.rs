@@ -25,7 +25,7 @@ pipeline:
       extra_transforms:
         - {type: WriteToJson, input: Parse.bad, config: {path: bad}}
     - {type: Combine, input: [Chain, Create], windowing: *w, config: {group_by: a, combine: {n: count}}}
-{% if true -%}
+{%- if true %}
     - {type: WriteToJson, input: Combine, config: {path: out, roll: {size: 1MiB}}}
 {%- endif %}
     - {type: LogForTesting, input: Combine.late}
