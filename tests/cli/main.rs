@@ -1,5 +1,7 @@
 //! What a user sees who gets it wrong: one clear message, the right exit code, never a hang, never a crash.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
+
 use pelton_tests::pelton::{pelton, root, run, wait_for};
 use std::io::Read;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Memory is bounded when a sink blocks: ten million events behind a pipe that nobody reads.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
+
 use pelton_tests::pelton::{pelton, wait_for};
 use std::io::Read;
 use std::process::{Command, Stdio};

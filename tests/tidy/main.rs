@@ -1,5 +1,7 @@
 //! The architecture, checked: directions of dependencies, who may know what, documents that must agree with the tree.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -15,10 +17,12 @@ fn dependencies(manifest: &Path) -> Vec<String> {
     for line in text.lines() {
         if line.starts_with('[') {
             inside = line == "[dependencies]";
-        } else if inside && let Some((name, _)) = line.split_once(['.', ' ', '=']) {
-            if !name.is_empty() && !name.starts_with('#') {
-                names.push(name.to_string());
-            }
+        } else if inside
+            && let Some((name, _)) = line.split_once(['.', ' ', '='])
+            && !name.is_empty()
+            && !name.starts_with('#')
+        {
+            names.push(name.to_string());
         }
     }
     names

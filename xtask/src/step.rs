@@ -59,6 +59,7 @@ pub struct Steps {
 
 impl Steps {
     /// Runs a step and notes how it went.
+    #[allow(clippy::disallowed_methods, reason = "steps are timed")]
     pub fn run(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
         println!("== {name}");
         let start = Instant::now();

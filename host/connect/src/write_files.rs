@@ -160,6 +160,7 @@ impl Encode for Lines {
         Ok(())
     }
 
+    #[allow(clippy::type_complexity, reason = "the closure's type is said once, where it is used")]
     fn rows(&mut self, batch: &RecordBatch, picked: &[u32], out: &mut Vec<u8>) -> Result<Vec<RowError>, String> {
         let mut errors = Vec::new();
         let mut each = |write: &mut dyn FnMut(usize, &mut Vec<u8>) -> Result<(), String>| {

@@ -148,7 +148,7 @@ impl Batch {
 
     /// Bytes that the batch's own rows take (of shared buffers only its slice), for budgets; at least one.
     pub fn bytes(&self) -> usize {
-        let columns: usize = self.rows.columns().iter().map(|column| sliced_bytes(column)).sum();
+        let columns: usize = self.rows.columns().iter().map(sliced_bytes).sum();
         columns + 8 * self.num_rows() + 1
     }
 

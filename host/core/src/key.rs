@@ -91,7 +91,7 @@ impl KeyEncoder {
     pub fn encode(&self, columns: &[ArrayRef], out: &mut Keys) {
         out.clear();
         out.offsets.push(0);
-        let columns: Vec<Column<'_>> = columns.iter().map(|column| Column::of(column)).collect();
+        let columns: Vec<Column<'_>> = columns.iter().map(Column::of).collect();
         let rows = columns.first().map_or(0, |column| column.rows);
         out.offsets.reserve(rows);
         // The two commonest keys without a branch on the type for each row.

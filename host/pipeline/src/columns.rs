@@ -39,7 +39,9 @@ pub fn needed(graph: &Graph, uses: &[ColumnUse]) -> Vec<Needed> {
                 (None, _, _) => None,
                 (Some(reads), Passes::Nothing, _) => Some(reads.clone()),
                 (Some(_), Passes::AllBut(_), None) => None,
-                (Some(reads), Passes::AllBut(made), Some(wanted)) => Some(reads.iter().cloned().chain(wanted.into_iter().filter(|name| !made.contains(name))).collect()),
+                (Some(reads), Passes::AllBut(made), Some(wanted)) => {
+                    Some(reads.iter().cloned().chain(wanted.into_iter().filter(|name| !made.contains(name))).collect())
+                }
             }
         };
         for input in &node.inputs {

@@ -3,13 +3,14 @@
 //! First every transform of the file is declared in the scope that it stands in (a composite opens one of its own, in which
 //! only the names of its inputs are visible from outside), then every reference is looked up.
 
+mod names;
+
 use std::collections::HashSet;
 
 use crate::draft::{Draft, Edge};
 use crate::graph::Transform;
-use crate::report::{Report, suggestion};
-use crate::source::Mark;
-use crate::syntax::{Body, Reference, Spec};
+use crate::report::Report;
+use crate::syntax::{Body, Spec};
 use crate::transform::{Arity, Context, lower};
 use crate::windowing::windowing as windowing_of;
 use crate::yaml::Yaml;
@@ -217,113 +218,6 @@ impl<'y> Connector<'_, 'y, '_, '_> {
         Target::Composite { ports, outputs, scope }
     }
 
-    /// The main output of an item, or why there is none.
-    fn main_of(&self, item: usize, mark: Mark) -> Result<Edge, String> {
-        let label = self.items[item].spec.label();
-        let edge = |draft, output: &str| Edge { draft, output: output.to_string(), mark };
-        let several = |names: Vec<&str>| {
-            let names: Vec<String> = names.iter().map(|name| format!("`{label}.{name}`")).collect();
-            format!("`{label}` has several outputs: read {}", names.join(" or "))
-        };
-        match &self.items[item].target {
-            Target::Leaf { main: Some(main), .. } => Ok(edge(*main, "")),
-            Target::Leaf { draft, .. } => match self.drafts[*draft].outputs.as_slice() {
-                _ if self.drafts[*draft].open => Ok(edge(*draft, "")),
-                [] => Err(format!("`{label}` has no output")),
-                [only] => Ok(edge(*draft, only)),
-                names => Err(several(names.iter().map(String::as_str).collect())),
-            },
-            Target::Composite { outputs, .. } => match outputs.as_slice() {
-                [] => Err(format!("`{label}` has no output: say which with `output`")),
-                [(_, only)] => Ok(edge(*only, "")),
-                names => Err(several(names.iter().map(|(name, _)| name.as_str()).collect())),
-            },
-        }
-    }
-
-    /// A named output of an item, or why there is none.
-    fn output_of(&self, item: usize, output: &str, mark: Mark) -> Result<Edge, (String, Option<String>)> {
-        let label = self.items[item].spec.label();
-        let edge = |draft, output: &str| Edge { draft, output: output.to_string(), mark };
-        let names: Vec<&str> = match &self.items[item].target {
-            Target::Leaf { draft, main, .. } => {
-                let draft_id = *draft;
-                let draft = &self.drafts[draft_id];
-                let error = draft.error_output.as_ref().map(|(name, _)| name);
-                if draft.open || draft.outputs.iter().chain(error).any(|name| name == output) {
-                    return Ok(edge(draft_id, output));
-                }
-                // Beam's name of the other output where there is one for errors.
-                if let (Some(_), Some(main), "good") = (error, main, output) {
-                    return Ok(edge(*main, ""));
-                }
-                draft.outputs.iter().chain(error).map(String::as_str).collect()
-            }
-            Target::Composite { outputs, .. } => {
-                if let Some((_, draft)) = outputs.iter().find(|(name, _)| name == output) {
-                    return Ok(edge(*draft, ""));
-                }
-                outputs.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect()
-            }
-        };
-        Err((format!("`{label}` has no output `{output}`"), suggestion(output, names)))
-    }
-
-    fn resolve(&mut self, reference: &Reference, scope: usize) -> Option<Edge> {
-        let Reference { text, mark } = reference;
-        if let Some((_, draft)) = self.scopes[scope].ports.iter().find(|(tag, _)| tag == text) {
-            return Some(Edge { draft: *draft, output: String::new(), mark: *mark });
-        }
-        let found = match self.find(text, scope) {
-            Found::One(item) => self.main_of(item, *mark).map_err(|message| (message, None)),
-            Found::Several(lines) => Err((format!("`{text}` could be any of several transforms"), Some(lines))),
-            Found::Nothing => match text.rsplit_once('.').map(|(name, output)| (self.find(name, scope), output)) {
-                Some((Found::One(item), output)) => {
-                    let found = self.output_of(item, output, *mark);
-                    if let (Err(_), Target::Leaf { draft, .. }) = (&found, &self.items[item].target) {
-                        self.excused.insert(*draft);
-                    }
-                    found
-                }
-                Some((Found::Several(lines), _)) => Err((format!("`{text}` could mean several transforms"), Some(lines))),
-                _ => Err((format!("there is no transform `{text}` here"), self.help_with_name(text, scope))),
-            },
-        };
-        found.map_err(|(message, help)| self.report.error_with_help(*mark, message, help)).ok()
-    }
-
-    /// By name first, then by type if only one has it.
-    fn find(&self, name: &str, scope: usize) -> Found {
-        let items = &self.scopes[scope].items;
-        let named = items.iter().find(|&&item| self.items[item].spec.name.as_ref().is_some_and(|(own, _)| own == name));
-        if let Some(item) = named {
-            return Found::One(*item);
-        }
-        let typed: Vec<usize> = items.iter().copied().filter(|&item| self.items[item].spec.kind == name).collect();
-        match typed.as_slice() {
-            [] => Found::Nothing,
-            [item] => Found::One(*item),
-            several => {
-                let line = |item: &usize| self.report.place(self.items[*item].spec.mark).line.to_string();
-                let lines: Vec<String> = several.iter().map(line).collect();
-                Found::Several(format!("give them names; they are in lines {}", lines.join(", ")))
-            }
-        }
-    }
-
-    fn help_with_name(&self, wrong: &str, scope: usize) -> Option<String> {
-        let mut outer = self.scopes[scope].parent;
-        while let Some(parent) = outer {
-            if !matches!(self.find(wrong, parent), Found::Nothing) {
-                return Some(format!("`{wrong}` is outside of this composite: hand it in with `input` of the composite"));
-            }
-            outer = self.scopes[parent].parent;
-        }
-        let scope = &self.scopes[scope];
-        let names = scope.items.iter().map(|&item| self.items[item].spec.label()).filter(|name| !name.is_empty());
-        suggestion(wrong, names.chain(scope.ports.iter().map(|(tag, _)| tag.as_str())))
-    }
-
     fn connect_item(&mut self, item: usize) {
         let (spec, scope, link) = (self.items[item].spec, self.items[item].scope, self.items[item].link);
         let mut ports: Vec<(String, Vec<Edge>)> = Vec::new();
@@ -434,13 +328,6 @@ impl<'y> Connector<'_, 'y, '_, '_> {
             }
         }
     }
-}
-
-enum Found {
-    One(usize),
-    /// With a hint where they are.
-    Several(String),
-    Nothing,
 }
 
 /// What the transforms of one scope are called as far as they do not say it themselves: their types.

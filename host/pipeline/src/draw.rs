@@ -74,9 +74,10 @@ impl Graph {
     /// The plan as written, before anything is fused.
     pub fn drawing(&self) -> Drawing {
         let nodes = self.nodes.iter().map(|node| Shape { label: node.name.clone(), detail: detail(node), group: None });
-        let edges = self.nodes.iter().flat_map(|node| {
-            node.inputs.iter().map(|input| Arrow { from: input.node, to: node.id, label: input.output.clone() })
-        });
+        let edges = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.inputs.iter().map(|input| Arrow { from: input.node, to: node.id, label: input.output.clone() }));
         Drawing { title: self.name.clone(), groups: Vec::new(), nodes: nodes.collect(), edges: edges.collect() }
     }
 }

@@ -69,7 +69,7 @@ fn scalar(yaml: &Yaml, dialect: Dialect, output_type: Option<String>, report: &m
             return None;
         }
         Content::Text(text) => text.clone(),
-        Content::Number(number, _) => number.to_string(),
+        Content::Number(number) => number.to_string(),
         Content::Bool(value) => value.to_string(),
         _ => {
             report.error(yaml.mark, format!("an expression must be a string, a number or a boolean, not {}", yaml.kind()));

@@ -133,7 +133,7 @@ pub(crate) fn texts<'y>(yaml: &'y Yaml, what: &str, report: &mut Report<'_>) -> 
 pub(crate) fn duration(yaml: &Yaml, what: &str, report: &mut Report<'_>) -> Option<Duration> {
     let text = match &yaml.content {
         Content::Text(text) => text.clone(),
-        Content::Number(number, _) => number.to_string(),
+        Content::Number(number) => number.to_string(),
         _ => {
             report.error(yaml.mark, format!("{what} must be a duration such as 60s, not {}", yaml.kind()));
             return None;

@@ -16,6 +16,7 @@ mod expression;
 mod fields;
 pub mod graph;
 mod load;
+mod number;
 pub mod options;
 pub mod physical;
 mod provider;
@@ -28,8 +29,8 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use graph::{
-    Aggregate, AggregateFunction, Expression, Graph, Input, LATE, Language, LogLevel, Node, Place, PluginInfo, PluginTransform,
-    Provider, TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
+    Aggregate, AggregateFunction, Expression, Graph, Input, LATE, Language, LogLevel, Node, Place, PluginInfo, PluginTransform, Provider,
+    TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
 };
 pub use load::load;
 pub use options::{Options, SourceWatermark, Watermark};

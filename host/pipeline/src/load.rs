@@ -18,11 +18,7 @@ use crate::transform::{BUILT_IN, Context};
 use crate::{syntax, yaml};
 
 /// Reads and checks a pipeline. On failure every mistake that can be found in one go, and the warnings among them.
-pub fn load(
-    settings: &Settings,
-    catalog: &[&'static ConnectorSpec],
-    plugins: &dyn PluginInfo,
-) -> Result<Graph, Vec<Diagnostic>> {
+pub fn load(settings: &Settings, catalog: &[&'static ConnectorSpec], plugins: &dyn PluginInfo) -> Result<Graph, Vec<Diagnostic>> {
     let source = Source::expand(settings)?;
     let mut report = Report::new(&source);
     let graph = load_expanded(settings, catalog, plugins, &mut report);

@@ -114,7 +114,7 @@ fn parallelism(entry: &Entry, report: &mut Report<'_>) -> Option<usize> {
     /// Key groups are fixed at 256, so that more tasks would have nothing to do.
     const MAX_PARALLELISM: u64 = 256;
     match &entry.value.content {
-        Content::Number(number, _) if number.as_u64().is_some_and(|n| (1..=MAX_PARALLELISM).contains(&n)) => {
+        Content::Number(number) if number.as_u64().is_some_and(|n| (1..=MAX_PARALLELISM).contains(&n)) => {
             number.as_u64().and_then(|number| usize::try_from(number).ok())
         }
         _ => {
@@ -126,7 +126,7 @@ fn parallelism(entry: &Entry, report: &mut Report<'_>) -> Option<usize> {
 
 fn size(entry: &Entry, report: &mut Report<'_>) -> Option<u64> {
     let found = match &entry.value.content {
-        Content::Number(number, _) => number.as_u64(),
+        Content::Number(number) => number.as_u64(),
         Content::Text(text) => parse_size(text),
         _ => None,
     };

@@ -108,8 +108,16 @@ pub fn drawing(graph: &Graph) -> Drawing {
     };
     Drawing {
         title: format!("{}: as it runs", graph.name),
-        groups: physical.stages.iter().enumerate().map(|(number, stage)| Group { label: format!("stage {}: {}", number + 1, kind(stage)) }).collect(),
-        nodes: shapes.iter().map(|(stage, node)| Shape { label: graph.nodes[*node].name.clone(), detail: detail(&graph.nodes[*node]), group: Some(*stage) }).collect(),
+        groups: physical
+            .stages
+            .iter()
+            .enumerate()
+            .map(|(number, stage)| Group { label: format!("stage {}: {}", number + 1, kind(stage)) })
+            .collect(),
+        nodes: shapes
+            .iter()
+            .map(|(stage, node)| Shape { label: graph.nodes[*node].name.clone(), detail: detail(&graph.nodes[*node]), group: Some(*stage) })
+            .collect(),
         edges,
     }
 }

@@ -155,8 +155,8 @@ fn check_type(value: &Yaml, key: &str, property: &Value, report: &mut Report<'_>
         _ => return,
     };
     let fits = types.iter().any(|kind| match (*kind, &value.content) {
-        ("null", Content::Null) | ("boolean", Content::Bool(_)) | ("number", Content::Number(..)) => true,
-        ("integer", Content::Number(number, _)) => !number.is_f64(),
+        ("null", Content::Null) | ("boolean", Content::Bool(_)) | ("number", Content::Number(_)) => true,
+        ("integer", Content::Number(number)) => !number.is_f64(),
         ("string", Content::Text(_)) | ("array", Content::List(_)) | ("object", Content::Mapping(_)) => true,
         _ => false,
     });

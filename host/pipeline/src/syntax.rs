@@ -35,7 +35,10 @@ pub(crate) enum Body<'y> {
     Leaf,
     Composite(Vec<Spec<'y>>),
     /// Each reads the one before; `extra` says itself what it reads.
-    Chain { transforms: Vec<Spec<'y>>, extra: Vec<Spec<'y>> },
+    Chain {
+        transforms: Vec<Spec<'y>>,
+        extra: Vec<Spec<'y>>,
+    },
 }
 
 /// One input: several references are flattened.
@@ -208,9 +211,8 @@ fn outputs(yaml: &Yaml, composite: bool, report: &mut Report<'_>) -> Option<Vec<
         report.error_with_help(yaml.mark, "only a composite says what its `output` is", Some(help));
         return None;
     }
-    let reference = |yaml: &Yaml, report: &mut Report<'_>| {
-        Some(Reference { text: text(yaml, "an output", report)?.to_string(), mark: yaml.mark })
-    };
+    let reference =
+        |yaml: &Yaml, report: &mut Report<'_>| Some(Reference { text: text(yaml, "an output", report)?.to_string(), mark: yaml.mark });
     match &yaml.content {
         Content::Mapping(entries) => {
             Some(entries.iter().filter_map(|entry| Some((entry.key.clone(), reference(&entry.value, report)?))).collect())

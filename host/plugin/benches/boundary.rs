@@ -2,6 +2,8 @@
 //! checks), against the same done natively. `cargo bench -p pelton-plugin`. Machines differ and cores change speed while it runs, so
 //! that figures are best of many rounds taken in turns, and only differences and ratios within one run mean anything.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
+
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema};

@@ -102,14 +102,14 @@ impl<'a> Flat<'a> {
 
     fn bits(&mut self, bits: &'a BooleanBuffer) {
         let bytes = bits.len().div_ceil(8);
-        if bits.offset() % 8 == 0 && bits.len() % 8 == 0 {
+        if bits.offset().is_multiple_of(8) && bits.len().is_multiple_of(8) {
             let from = bits.offset() / 8;
             self.buffers.push(Cow::Borrowed(&bits.values()[from..from + bytes]));
             return;
         }
         // Shifts the bitmap to bit 0 and clears the bits past the end.
         let mut owned = bits.sliced().as_slice()[..bytes].to_vec();
-        if bits.len() % 8 != 0
+        if !bits.len().is_multiple_of(8)
             && let Some(last) = owned.last_mut()
         {
             *last &= (1 << (bits.len() % 8)) - 1;

@@ -169,11 +169,14 @@ impl NodeFigures {
     }
 }
 
+/// Points (event time, processing time), the stride, and rows that were offered.
+type Sample = (Vec<(i64, i64)>, u64, u64);
+
 /// A sample of (event time, processing time) for the report's scatter plot, bounded: when it is full every second point
 /// goes and from then on only every 2nd, 4th … row is taken, so that the sample stays even and deterministic.
 #[derive(Debug)]
 pub struct Scatter {
-    points: Mutex<(Vec<(i64, i64)>, u64, u64)>,
+    points: Mutex<Sample>,
 }
 
 /// Points that a scatter plot keeps at most.

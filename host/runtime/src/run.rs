@@ -110,12 +110,14 @@ struct TaskPlan {
     progress: Arc<Progress>,
     feed: Feed,
     sink: Option<Box<dyn Sink>>,
-    /// (node, port, consumer's head, channels)
-    exits: Vec<(usize, usize, usize, Vec<Sender>)>,
+    exits: Vec<Exit>,
     /// Number among the tasks of its stage.
     index: usize,
     stop: watch::Receiver<StopMode>,
 }
+
+/// An edge out of a task: node, port, head of the consuming stage, one channel for each of its tasks.
+type Exit = (usize, usize, usize, Vec<Sender>);
 
 enum Feed {
     Reader(Box<dyn Reader>),
@@ -196,16 +198,13 @@ impl Layout {
             });
         }
         // One channel for each producing and consuming task of an exchange.
-        let mut exits: Vec<Vec<Vec<(usize, usize, usize, Vec<Sender>)>>> =
-            feeds.iter().map(|tasks| tasks.iter().map(|_| Vec::new()).collect()).collect();
+        let mut exits: Vec<Vec<Vec<Exit>>> = feeds.iter().map(|tasks| tasks.iter().map(|_| Vec::new()).collect()).collect();
         for (target, stage) in self.physical.stages.iter().enumerate() {
             for input in &self.graph.nodes[stage.head].inputs {
                 let port = self.bound[input.node].ports.iter().position(|port| *port == input.output).expect("checked when bound");
-                for producer in 0..self.physical.stages.len() {
-                    if !self.physical.stages[producer].nodes.contains(&input.node) {
-                        continue;
-                    }
-                    for task_exits in &mut exits[producer] {
+                let producers = self.physical.stages.iter().zip(&mut exits).filter(|(producer, _)| producer.nodes.contains(&input.node));
+                for (_, tasks) in producers {
+                    for task_exits in tasks {
                         let senders = feeds[target].iter_mut().map(|feed| {
                             let (sender, receiver) = channel();
                             match feed {

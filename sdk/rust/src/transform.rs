@@ -190,10 +190,13 @@ fn output<T: Transform>(shape: Shape, schema: &[Field], roots: &[usize]) -> Outp
     OutputSchema { tag: shape.tag.to_owned(), passes, adds: shape.adds }
 }
 
+/// Opens a transform with a request.
+pub type OpenFn = fn(&OpenRequest) -> Result<(Opened, Box<dyn Instance>), Failure>;
+
 /// A component's transform, by function pointers.
 pub struct Registered {
     pub spec: fn() -> TransformSpec,
-    pub open: fn(&OpenRequest) -> Result<(Opened, Box<dyn Instance>), Failure>,
+    pub open: OpenFn,
     pub name: &'static str,
 }
 

@@ -133,6 +133,7 @@ fn compile(package: &Package, toolchain: &toolchain::Toolchain, options: &Option
     }
     let mut child = command.spawn().with_context(|| format!("starting {}", toolchain.cargo.display()))?;
     let stderr = child.stderr.take();
+    #[allow(clippy::disallowed_methods, reason = "the build waits for its compiler; nothing of a pipeline runs here")]
     let listener = std::thread::spawn(move || {
         let mut log = String::new();
         for line in stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines()).map_while(Result::ok) {

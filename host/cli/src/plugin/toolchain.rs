@@ -63,6 +63,7 @@ fn by_rustup(say: &dyn Fn(&str)) -> Option<Toolchain> {
     say(&format!("the {TARGET} target is not installed; running `rustup target add {TARGET}`"));
     let added = Command::new("rustup").args(["target", "add", TARGET]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut child = added.ok()?;
+    #[allow(clippy::disallowed_methods, reason = "a download is given up by the clock")]
     let started = Instant::now();
     while child.try_wait().ok()?.is_none() {
         if started.elapsed() > RUSTUP_LIMIT {

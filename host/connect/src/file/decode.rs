@@ -55,7 +55,7 @@ struct Tally {
 impl Tally {
     fn row(&mut self, offset: i64, length: usize, bytes: impl FnOnce() -> usize) {
         self.offsets.push(offset);
-        if self.offsets.len() % ROWS_A_LOOK == 0 || length > LARGE_ROW_BYTES {
+        if self.offsets.len().is_multiple_of(ROWS_A_LOOK) || length > LARGE_ROW_BYTES {
             self.full |= self.offsets.len() >= MAX_ROWS || bytes() >= TARGET_BYTES;
         }
     }

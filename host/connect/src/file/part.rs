@@ -25,13 +25,16 @@ pub trait Encode: Send {
     fn end(&mut self, out: &mut Vec<u8>) -> Result<(), String>;
 }
 
+/// A buffer on its way to the disk; file and buffer come back.
+type Writing = JoinHandle<std::io::Result<(File, Vec<u8>)>>;
+
 /// An open file under its hidden name. Dropped without `publish` or `remove` it removes the file.
 pub struct Part {
     io: Handle,
     encode: Box<dyn Encode>,
     temporary: Temporary,
     file: Option<File>,
-    writing: Option<JoinHandle<std::io::Result<(File, Vec<u8>)>>>,
+    writing: Option<Writing>,
     buffer: Vec<u8>,
     spare: Vec<u8>,
     /// Bytes so far.

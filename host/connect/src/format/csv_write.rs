@@ -71,11 +71,11 @@ pub(crate) fn write_value(cells: &Cells, row: usize, delimiter: Option<u8>, out:
         out.pop();
         out.remove(start);
     }
-    if let Some(delimiter) = delimiter {
-        if needs_quotes(&out[start..], delimiter) {
-            let text = out.split_off(start);
-            write_field(&text, delimiter, out);
-        }
+    if let Some(delimiter) = delimiter
+        && needs_quotes(&out[start..], delimiter)
+    {
+        let text = out.split_off(start);
+        write_field(&text, delimiter, out);
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Lag {
         let number = time.div_euclid(cycle);
         let begun = number.saturating_mul(cycle);
         let free = (cycle - self.offline_micros) as u64;
-        let offline = begun.saturating_add(Random::of(seed ^ device.rotate_left(32) ^ 0x6c61_67, number as u64).below(free + 1) as i64);
+        let offline = begun.saturating_add(Random::of(seed ^ device.rotate_left(32) ^ 0x006c_6167, number as u64).below(free + 1) as i64);
         let back = offline.saturating_add(self.offline_micros);
         match (offline..back).contains(&time) {
             true if self.burst => back,

@@ -145,6 +145,7 @@ fn read_lag(settings: &mut Settings<'_>, interval_micros: i64) -> (Lag, u64) {
 }
 
 /// Opens the source; nothing outside is touched.
+#[allow(clippy::disallowed_methods, reason = "the connector is at the edge, where processing time comes in")]
 pub async fn open(config: Value, ctx: SourceContext) -> Result<Box<dyn Source>, ConnectError> {
     let options = read(&config).0;
     let start = options.start.unwrap_or_else(|| {
@@ -303,6 +304,7 @@ impl Reader for EventReader {
 
 impl EventReader {
     /// How many events the next part in turn may send now. Parts that are ahead of the clock pass their turn.
+    #[allow(clippy::disallowed_methods, reason = "a rate is kept by the clock")]
     fn due(&mut self) -> usize {
         let Some(rate) = self.rate else { return MAX_ROWS };
         let elapsed = self.started.get_or_insert_with(std::time::Instant::now).elapsed();

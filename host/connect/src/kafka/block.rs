@@ -154,7 +154,11 @@ fn append_headers(message: &BorrowedMessage<'_>, headers: &mut HeaderBuilder) ->
     let found = unsafe { native::rd_kafka_message_headers(message.ptr(), &mut list) };
     let mut valid = true;
     let mut index = 0;
-    while found == native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+    if found != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        headers.append(true);
+        return true;
+    }
+    loop {
         let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0usize);
         // SAFETY: `list` was set by the call above and belongs to the message; the three places are valid.
         let error = unsafe { native::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut length) };

@@ -6,7 +6,9 @@ use super::Drawing;
 
 pub(super) fn write(drawing: &Drawing) -> String {
     let mut out = format!("digraph {} {{\n", quote(&drawing.title));
-    out.push_str("  rankdir=LR;\n  node [shape=box, style=rounded, fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\", fontsize=10];\n");
+    out.push_str(
+        "  rankdir=LR;\n  node [shape=box, style=rounded, fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\", fontsize=10];\n",
+    );
     // Writing to a string cannot fail.
     for (index, group) in drawing.groups.iter().enumerate() {
         let _ = writeln!(out, "  subgraph cluster_{index} {{");

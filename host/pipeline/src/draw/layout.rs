@@ -1,5 +1,6 @@
 //! Where boxes stand: columns by longest path from a source, so that every arrow points to the right; within a column by the
 //! mean position of the neighbours (barycentre), swept a few times both ways; arrows over several columns keep a lane free.
+//! Each group has rows of its own, so that the frames around groups never overlap.
 //!
 //! After Sugiyama, Tagawa, Toda, "Methods for visual understanding of hierarchical system structures", 1981.
 
@@ -34,6 +35,9 @@ pub(super) fn layout(drawing: &Drawing) -> Layout {
     let mut places: Vec<usize> = ranks.clone();
     let mut links: Vec<(usize, usize)> = Vec::new();
     let mut lanes: Vec<Vec<usize>> = Vec::new();
+    // The band of rows of each place: its group's, or one below all groups. A lane belongs to where its arrow begins.
+    let band = |node: usize| drawing.nodes[node].group.unwrap_or(drawing.groups.len());
+    let mut bands: Vec<usize> = (0..drawing.nodes.len()).map(band).collect();
     for arrow in &drawing.edges {
         let mut at = arrow.from;
         let mut own = Vec::new();
@@ -43,12 +47,13 @@ pub(super) fn layout(drawing: &Drawing) -> Layout {
                 links.push((at, places.len()));
                 at = places.len();
                 places.push(column);
+                bands.push(band(arrow.from));
             }
         }
         links.push((at, arrow.to));
         lanes.push(own);
     }
-    let rows = order(&places, &links, columns);
+    let rows = into_bands(&places, &bands, &order(&places, &links, columns));
     let cell = |place: usize| Cell { column: places[place], row: rows[place] };
     Layout {
         cells: (0..drawing.nodes.len()).map(cell).collect(),
@@ -101,6 +106,26 @@ fn order(places: &[usize], links: &[(usize, usize)], columns: usize) -> Vec<usiz
         }
     }
     rows
+}
+
+/// Moves each band below the one before, as high as its fullest column, and keeps the order within a column and band.
+fn into_bands(places: &[usize], bands: &[usize], rows: &[usize]) -> Vec<usize> {
+    let mut sorted: Vec<usize> = (0..places.len()).collect();
+    sorted.sort_by_key(|&place| (bands[place], places[place], rows[place]));
+    let mut moved = vec![0; places.len()];
+    let (mut top, mut height, mut row) = (0, 0, 0);
+    for (index, &place) in sorted.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| sorted[before]);
+        if before.is_some_and(|before| bands[before] != bands[place]) {
+            (top, height, row) = (top + height, 0, 0);
+        } else if before.is_some_and(|before| places[before] != places[place]) {
+            row = 0;
+        }
+        moved[place] = top + row;
+        row += 1;
+        height = height.max(row);
+    }
+    moved
 }
 
 fn number(column: &[usize], rows: &mut [usize]) {

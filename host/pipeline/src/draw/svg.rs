@@ -11,8 +11,10 @@ use super::{Drawing, shortened};
 const CHARACTER: usize = 8;
 const LINE: usize = 17;
 const PADDING: usize = 12;
-/// Room between columns, in which arrows turn.
-const GAP: usize = 72;
+/// Room between columns, in which arrows turn, and more of it for labels on arrows.
+const GAP: usize = 56;
+const LABEL_CHARACTER: usize = 7;
+const MAX_LABEL: usize = 24;
 /// Room between rows.
 const ROW_GAP: usize = 28;
 const MARGIN: usize = 24;
@@ -70,16 +72,18 @@ impl Grid {
             widths[cell.column] = widths[cell.column].max(longest * CHARACTER + 2 * PADDING);
             lines = lines.max(text.len());
         }
+        let label = drawing.edges.iter().map(|arrow| arrow.label.chars().count().min(MAX_LABEL)).max().unwrap_or(0);
+        let gap = GAP + label * LABEL_CHARACTER;
         let mut left = MARGIN;
         let mut columns = Vec::with_capacity(widths.len());
         for width in widths {
             columns.push((left, width));
-            left += width + GAP;
+            left += width + gap;
         }
         let box_height = lines * LINE + 2 * PADDING - 4;
         let row_height = box_height + ROW_GAP;
         let height = MARGIN + TITLE + layout.rows * row_height + MARGIN;
-        Grid { columns, row_height, box_height, width: left.saturating_sub(GAP) + MARGIN, height }
+        Grid { columns, row_height, box_height, width: left.saturating_sub(gap) + MARGIN, height }
     }
 
     fn top(&self, cell: Cell) -> usize {
@@ -118,14 +122,15 @@ fn shape(drawing: &Drawing, layout: &Layout, grid: &Grid, index: usize, out: &mu
     out.push_str("</g>\n");
 }
 
-/// Turns half way through each gap, at a place of its own for each row so that arrows do not cover each other.
+/// Turns early in each gap, at a place of its own for each row so that arrows do not cover each other; the rest of the gap is
+/// for the label in front of the head.
 fn arrow(drawing: &Drawing, layout: &Layout, grid: &Grid, index: usize, out: &mut String) {
     let arrow = &drawing.edges[index];
     let (from, to) = (layout.cells[arrow.from], layout.cells[arrow.to]);
     let mut path = format!("M{} {}", grid.right(from), grid.middle(from));
     let mut at = from;
     for &next in layout.lanes[index].iter().chain([&to]) {
-        let turn = grid.right(at) + GAP / 4 + (at.row * 7) % (GAP / 2);
+        let turn = grid.right(at) + GAP / 4 + (at.row * 7) % (GAP / 4);
         let (level, end) = (grid.middle(next), grid.left(next));
         if grid.middle(at) != level {
             let _ = write!(path, "H{turn}V{level}");
@@ -136,8 +141,12 @@ fn arrow(drawing: &Drawing, layout: &Layout, grid: &Grid, index: usize, out: &mu
     }
     let _ = writeln!(out, "<path class=\"arrow\" marker-end=\"url(#head)\" d=\"{path}\"/>");
     if !arrow.label.is_empty() {
-        let (x, y) = (grid.right(from) + 4, grid.middle(from) - 5);
-        let _ = writeln!(out, "<text class=\"edge\" x=\"{x}\" y=\"{y}\">{}</text>", escape(&shortened(&arrow.label, 12)));
+        let (x, y) = (grid.left(to) - GAP / 4, grid.middle(to) - 5);
+        let _ = writeln!(
+            out,
+            "<text class=\"edge\" text-anchor=\"end\" x=\"{x}\" y=\"{y}\">{}</text>",
+            escape(&shortened(&arrow.label, MAX_LABEL))
+        );
     }
 }
 

@@ -63,6 +63,20 @@ fn svg_is_well_formed_and_boxes_do_not_overlap() {
 }
 
 #[test]
+fn frames_do_not_overlap() {
+    let mut drawing = diamond();
+    drawing.groups = (1..=3).map(|number| Group { label: format!("stage {number}") }).collect();
+    for (node, group) in [(0, 0), (1, 1), (2, 2), (3, 0)] {
+        drawing.nodes[node].group = Some(group);
+    }
+    let svg = drawing.to_svg();
+    let get = |name| attributes(&svg, "class=\"group\"", name);
+    let (y, height) = (get("y"), get("height"));
+    assert_eq!(y.len(), 3);
+    assert!(y[0] + height[0] < y[1] && y[1] + height[1] < y[2], "{svg}");
+}
+
+#[test]
 fn nothing_and_cycles_are_drawn_too() {
     assert_eq!(Drawing::default().to_text(), "\n");
     assert!(Drawing::default().to_svg().ends_with("</svg>\n"));
@@ -87,7 +101,9 @@ fn a_graph_draws_itself() {
         &[],
     );
     let text = graph.expect("a good file").drawing().to_text();
-    for piece in ["ReadFromJson  in/*.json", "Keep  Filter: status > 200", "n = count(*), total = sum(bytes) by path", "per window: fixed 1m"] {
+    for piece in
+        ["ReadFromJson  in/*.json", "Keep  Filter: status > 200", "n = count(*), total = sum(bytes) by path", "per window: fixed 1m"]
+    {
         assert!(text.contains(piece), "{piece}\n{text}");
     }
 }

@@ -257,7 +257,13 @@ fn templates_are_filled_in_first() {
     - {type: Combine, config: {group_by: [], combine: {n: count}}, windowing: {type: fixed, size: {{ size | default('60s') }}}}
 ";
     let graph = loaded(text, &[("input", "x/*.json")]);
-    let expected = ["ReadFromJson: ReadFromJson", "Keepa: Filter <- ReadFromJson", "Keepb: Filter <- Keepa", "Combine/WindowInto[input]: WindowInto <- Keepb @1m", "Combine: Combine <- Combine/WindowInto[input] @1m"];
+    let expected = [
+        "ReadFromJson: ReadFromJson",
+        "Keepa: Filter <- ReadFromJson",
+        "Keepb: Filter <- Keepa",
+        "Combine/WindowInto[input]: WindowInto <- Keepb @1m",
+        "Combine: Combine <- Combine/WindowInto[input] @1m",
+    ];
     assert_eq!(shape(&graph), expected);
     let lines: Vec<usize> = graph.nodes.iter().map(|node| node.place.line).collect();
     assert_eq!(lines, [4, 6, 6, 8, 8]);

@@ -1,5 +1,7 @@
 //! Guests in the sandbox: every promise of the boundary against `tests/programs/hostile`, a component written to break it.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
+
 mod honest;
 mod lies;
 mod loading;
