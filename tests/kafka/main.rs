@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod loss;
+mod pipeline;
 mod reading;
 mod refusals;
 mod security;

@@ -28,8 +28,9 @@ pub fn build_test_components() -> Result<Vec<PathBuf>> {
 /// Builds the command line and answers its path, as cargo tells it: the target folder may lie anywhere.
 fn build_pelton(root: &Path) -> Result<PathBuf> {
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        // The whole workspace chooses the features, as in the tests: a part of it would build its dependencies once more.
-        .args(["build", "--workspace", "--bin", "pelton", "--message-format", "json-render-diagnostics"])
+        // With the whole workspace and its tests, so that features of shared dependencies are those of the test runs that follow:
+        // anything less would build them once more.
+        .args(["build", "--workspace", "--bin", "pelton", "--tests", "--message-format", "json-render-diagnostics"])
         .current_dir(root)
         .stderr(std::process::Stdio::inherit())
         .output()
@@ -40,7 +41,9 @@ fn build_pelton(root: &Path) -> Result<PathBuf> {
     let lines = String::from_utf8_lossy(&built.stdout).into_owned();
     let executable = lines.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        message["executable"].as_str().map(PathBuf::from)
+        let is_binary =
+            message["target"]["name"] == "pelton" && message["target"]["kind"][0] == "bin" && message["profile"]["test"] == false;
+        message["executable"].as_str().filter(|_| is_binary).map(PathBuf::from)
     });
     executable.context("cargo named no executable of pelton-cli")
 }

@@ -40,7 +40,7 @@ pub fn page(run: &Summary, progress: &Progress, timeline: &Timeline, plan: &str)
     )
 }
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#1d2733}h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:.25em .6em;text-align:right;border-bottom:1px solid #dde3ea}th:first-child,td:first-child{text-align:left}svg{max-width:100%;height:auto}.plan{overflow-x:auto}text{font:12px system-ui,sans-serif;fill:#51606f}.axis{stroke:#9fb0c0;fill:none}.grid{stroke:#e6ebf0}.dot{fill:#1f6feb;fill-opacity:.45}.bar{fill:#1f6feb}.line{stroke:#1f6feb;stroke-width:2;fill:none}.ideal{stroke:#d1495b;stroke-dasharray:5 4}";
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#1d2733}h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:.25em .6em;text-align:right;border-bottom:1px solid #dde3ea}th:first-child,td:first-child{text-align:left}svg{max-width:100%;height:auto}.plan{overflow-x:auto}.plan svg{max-width:none}text{font:12px system-ui,sans-serif;fill:#51606f}.axis{stroke:#9fb0c0;fill:none}.grid{stroke:#e6ebf0}.dot{fill:#1f6feb;fill-opacity:.45}.bar{fill:#1f6feb}.line{stroke:#1f6feb;stroke-width:2;fill:none}.ideal{stroke:#d1495b;stroke-dasharray:5 4}";
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -81,7 +81,7 @@ fn frame(
 ) -> String {
     let mut svg = format!(
         "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{y_name} against {x_name}\">",
-        WIDE + LEFT + 20.0,
+        WIDE + LEFT + 40.0,
         HIGH + BELOW + 30.0
     );
     let _ = write!(svg, "<text x=\"4\" y=\"14\">{y_name}</text><g transform=\"translate({LEFT},24)\">");
