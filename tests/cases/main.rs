@@ -324,3 +324,32 @@ fn a_row_error_without_handling_fails_with_its_position() {
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "a failed run left {left:?}");
 }
+
+#[test]
+fn unread_columns_are_not_parsed_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // The columns that the plugin reads come last, so that pruning moves them.
+    let lines: String =
+        (0..100).map(|n| format!("{{\"a\": {n}, \"b\": [\"x\"], \"c\": {{\"d\": 1}}, \"line\": \"w{n} w{n}\", \"z\": null}}\n")).collect();
+    std::fs::write(folder.path().join("in.jsonl"), lines).unwrap();
+    let plugin = root().join("tests/.cache/components/sdk.wasm");
+    let file = folder.path().join("pipeline.yaml");
+    let text = format!(
+        "pipeline:
+  type: chain
+  transforms:
+    - {{type: ReadFromJson, config: {{path: '{0}/in.jsonl'}}}}
+    - {{type: Words}}
+    - {{type: Combine, config: {{group_by: word, combine: {{n: count}}}}}}
+    - {{type: WriteToJson, config: {{path: '{0}/rows'}}}}
+providers:
+  - {{type: wasm, config: {{plugin: '{1}'}}, transforms: {{Words: split}}}}
+",
+        folder.path().display(),
+        plugin.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    balanced(&summary(&[file.to_str().unwrap()]));
+    let want: Vec<Value> = (0..100).map(|n| json!({"word": format!("w{n}"), "n": 2})).collect();
+    assert_eq!(sorted(json_rows(&folder.path().join("rows"))), sorted(want));
+}

@@ -74,6 +74,13 @@ pub enum OperatorPlan {
     Strip { column: String },
 }
 
+/// What binding knows of an open source: the columns that its batches have, which are fewer once others are pruned.
+struct OpenSource {
+    schema: SchemaRef,
+    bounded: bool,
+    element: DataType,
+}
+
 /// What binding needs besides the graph.
 pub struct Binder<'a> {
     /// The checked pipeline.
@@ -98,18 +105,24 @@ impl Binder<'_> {
                 sources.insert(node.id, source.map_err(|error| Failure::Connect { transform: node.name.clone(), error })?);
             }
         }
-        let first = self.pass(&sources)?;
+        let whole = |(node, source): (&usize, &Box<dyn Source>)| {
+            (*node, OpenSource { schema: source.schema(), bounded: source.bounded(), element: source.error_element() })
+        };
+        let mut known: HashMap<usize, OpenSource> = sources.iter().map(whole).collect();
+        let first = self.pass(&known)?;
         let uses: Vec<ColumnUse> = self.graph.nodes.iter().map(|node| self.column_use(node, &first)).collect();
         for (node, wanted) in needed(self.graph, &uses).into_iter().enumerate() {
-            if let (Some(source), Some(wanted)) = (sources.get_mut(&node), wanted) {
+            if let (Some(source), Some(known), Some(wanted)) = (sources.get_mut(&node), known.get_mut(&node), wanted) {
+                let kept = known.schema.fields().iter().filter(|field| wanted.contains(field.name())).cloned();
+                known.schema = Arc::new(Schema::new(kept.collect::<Vec<_>>()));
                 source.project(&wanted.into_iter().collect::<Vec<_>>());
             }
         }
-        let nodes = self.pass(&sources)?;
+        let nodes = self.pass(&known)?;
         Ok(Bound { nodes, sources })
     }
 
-    fn pass(&self, sources: &HashMap<usize, Box<dyn Source>>) -> Result<Vec<BoundNode>, Failure> {
+    fn pass(&self, sources: &HashMap<usize, OpenSource>) -> Result<Vec<BoundNode>, Failure> {
         let mut bound: Vec<BoundNode> = Vec::with_capacity(self.graph.nodes.len());
         for node in &self.graph.nodes {
             let made = self.node(node, &bound, sources)?;
@@ -138,7 +151,7 @@ impl Binder<'_> {
             .map_err(|error| self.wrong(node, expression.place, format!("in `{}`: {}", expression.text, error.message), error.help))
     }
 
-    fn node(&self, node: &Node, bound: &[BoundNode], sources: &HashMap<usize, Box<dyn Source>>) -> Result<BoundNode, Failure> {
+    fn node(&self, node: &Node, bound: &[BoundNode], sources: &HashMap<usize, OpenSource>) -> Result<BoundNode, Failure> {
         let inputs: Vec<SchemaRef> = node
             .inputs
             .iter()
@@ -160,8 +173,8 @@ impl Binder<'_> {
         let (plan, main): (OperatorPlan, SchemaRef) = match &node.transform {
             Transform::Source { .. } => {
                 let source = &sources[&node.id];
-                element = source.error_element();
-                (OperatorPlan::Source { bounded: source.bounded() }, source.schema())
+                element = source.element.clone();
+                (OperatorPlan::Source { bounded: source.bounded }, source.schema.clone())
             }
             Transform::Sink { kind, config } => {
                 (OperatorPlan::Sink { kind: kind.clone(), config: config.clone() }, Arc::new(Schema::empty()))
