@@ -12,7 +12,9 @@ pub fn run(without_kafka: bool) -> Result<()> {
     steps.run("clippy", || must(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])));
     steps.run("licences", check_licences);
     steps.run("advisories", check_advisories);
-    steps.run("documentation", || must(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")));
+    steps.run("documentation", || {
+        must(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
+    });
     steps.run("test", || suites::run(&[], without_kafka));
     steps.finish("ci")
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`setup`]: everything that a fresh machine needs for the tests.
 //! - [`suites`]: the tests, suite by suite, with their seconds.
-//! - [`bench`]: benchmarks by name; [`peers`]: the comparison with other programs on one job.
+//! - [`mod@bench`]: benchmarks by name; [`peers`]: the comparison with other programs on one job.
 //! - [`ci`]: what has to pass before a change goes in.
 //! - [`guests`]: the components that tests run.
 //! - [`step`]: running a program as a step that is named and timed.

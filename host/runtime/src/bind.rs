@@ -105,10 +105,11 @@ impl Binder<'_> {
                 sources.insert(node.id, source.map_err(|error| Failure::Connect { transform: node.name.clone(), error })?);
             }
         }
-        let whole = |(node, source): (&usize, &Box<dyn Source>)| {
-            (*node, OpenSource { schema: source.schema(), bounded: source.bounded(), element: source.error_element() })
-        };
-        let mut known: HashMap<usize, OpenSource> = sources.iter().map(whole).collect();
+        let mut known: HashMap<usize, OpenSource> = HashMap::new();
+        for (node, source) in &sources {
+            let open = OpenSource { schema: source.schema(), bounded: source.bounded(), element: source.error_element() };
+            known.insert(*node, open);
+        }
         let first = self.pass(&known)?;
         let uses: Vec<ColumnUse> = self.graph.nodes.iter().map(|node| self.column_use(node, &first)).collect();
         for (node, wanted) in needed(self.graph, &uses).into_iter().enumerate() {

@@ -26,7 +26,7 @@
 //! - [`values`]: timestamps, dates, decimals.
 //! - [`wire`]: the contract's records.
 //! - [`schema`]: finding columns, and saying which are missing.
-//! - [`read`], [`write`], [`row`]: columns to values, values to columns, structs of them.
+//! - [`read`], [`mod@write`], [`row`]: columns to values, values to columns, structs of them.
 //! - [`answer`]: what a transform may return.
 //! - [`transform`]: describe, open and process.
 //! - [`columns`]: transforms of whole batches.

@@ -31,7 +31,7 @@ pub enum PluginCommand {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Compile a plugin crate to a WebAssembly component, <DIR>/target/<name>.wasm.
+    /// Compile a plugin crate to a WebAssembly component, DIR/target/NAME.wasm.
     #[command(after_help = "Example:\n  pelton plugin build plugins/parse-log")]
     Build {
         /// Folder of the crate.

@@ -3,7 +3,7 @@
 //! - [`row`]: `#[derive(Row)]`, a struct whose fields are columns.
 //! - [`outputs`]: `#[derive(Outputs)]`, an enum whose variants are outputs.
 //! - [`config`]: `#[derive(Config)]`, a transform's config.
-//! - [`transform`]: `#[transform]`, a function that a pipeline can name.
+//! - [`mod@transform`]: `#[transform]`, a function that a pipeline can name.
 //!
 //! Invariant: what the author wrote keeps its place in the source, so that the compiler's errors point at it.
 
