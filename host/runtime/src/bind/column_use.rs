@@ -1,0 +1,65 @@
+//! Which columns each node reads and passes on, so that sources read no others.
+
+use super::{Binder, BoundNode, OperatorPlan};
+use crate::operator::MAIN;
+use crate::operators::map::Column;
+use pelton_expr::Expression;
+use pelton_pipeline::columns::{ColumnUse, Passes};
+use pelton_pipeline::graph::{LATE, Node, Transform};
+use std::collections::BTreeSet;
+
+impl Binder<'_> {
+    pub(super) fn column_use(&self, node: &Node, bound: &[BoundNode]) -> ColumnUse {
+        let own = &bound[node.id];
+        let columns = |expressions: &mut dyn Iterator<Item = &Expression>| -> BTreeSet<String> {
+            expressions.flat_map(|expression| expression.columns()).collect()
+        };
+        let all = ColumnUse { reads: None, passes: Passes::Nothing };
+        match &own.plan {
+            OperatorPlan::Source { .. } | OperatorPlan::Sink { .. } | OperatorPlan::Log { .. } | OperatorPlan::Strip { .. } => all,
+            OperatorPlan::Plugin { binding, .. } => {
+                let mut made = BTreeSet::new();
+                let mut passes_any = false;
+                for output in &binding.outputs {
+                    passes_any |= !output.passes.is_empty();
+                    made.extend(output.adds.fields().iter().map(|field| field.name().clone()));
+                }
+                let reads = Some(binding.reads_names().into_iter().collect());
+                ColumnUse { reads, passes: if passes_any { Passes::AllBut(made) } else { Passes::Nothing } }
+            }
+            OperatorPlan::AssignTimestamps { timestamp, .. } => {
+                ColumnUse { reads: Some(columns(&mut [timestamp].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
+            }
+            OperatorPlan::WindowInto | OperatorPlan::Flatten => {
+                ColumnUse { reads: Some(BTreeSet::new()), passes: Passes::AllBut(BTreeSet::new()) }
+            }
+            OperatorPlan::ExtractWindowingInfo { passed, .. } => {
+                let added = own.schemas[MAIN].fields().iter().map(|field| field.name().clone()).filter(|name| !passed.contains(name));
+                ColumnUse { reads: Some(BTreeSet::new()), passes: Passes::AllBut(added.collect()) }
+            }
+            OperatorPlan::Map { columns: made } => {
+                let Transform::MapToFields { fields, append, drop } = &node.transform else { return all };
+                let reads = columns(&mut made.iter().filter_map(|column| match column {
+                    Column::Made(expression) => Some(expression),
+                    Column::Passed(_) => None,
+                }));
+                // Dropped columns are named in the file and must be there to be dropped.
+                let reads = reads.into_iter().chain(drop.iter().cloned()).collect();
+                let passes = if *append { Passes::AllBut(fields.iter().map(|(name, _)| name.clone()).collect()) } else { Passes::Nothing };
+                ColumnUse { reads: Some(reads), passes }
+            }
+            OperatorPlan::Filter { keep } => {
+                ColumnUse { reads: Some(columns(&mut [keep].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
+            }
+            OperatorPlan::Partition { by, .. } => {
+                ColumnUse { reads: Some(columns(&mut [by].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
+            }
+            OperatorPlan::Combine(plan) => {
+                let late_is_read =
+                    self.graph.nodes.iter().any(|reader| reader.inputs.iter().any(|input| input.node == node.id && input.output == LATE));
+                let reads = columns(&mut plan.group_by.iter().chain(plan.aggregates.iter().filter_map(|(_, value)| value.as_ref())));
+                ColumnUse { reads: (!late_is_read).then_some(reads), passes: Passes::Nothing }
+            }
+        }
+    }
+}

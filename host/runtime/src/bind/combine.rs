@@ -1,0 +1,60 @@
+//! Combine.
+
+use super::{Binder, Made, OperatorPlan, Site};
+use crate::failure::Failure;
+use crate::operator::MAIN;
+use crate::operators::aggregate;
+use crate::operators::combine::{CombinePlan, late_schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use pelton_core::Duration;
+use pelton_expr::Expression;
+use pelton_pipeline::graph;
+use std::sync::Arc;
+
+impl Binder<'_> {
+    pub(super) fn combine(
+        &self,
+        site: &Site<'_>,
+        group_by: &[(String, graph::Expression)],
+        combine: &[graph::Aggregate],
+    ) -> Result<Made, Failure> {
+        let (node, input) = (site.node, &site.input);
+        let (mut keys, mut types, mut fields) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, expression) in group_by {
+            let compiled = self.compile(node, expression, input)?;
+            types.push(compiled.data_type().clone());
+            fields.push(Field::new(name, compiled.data_type().clone(), compiled.nullable()));
+            keys.push(compiled);
+        }
+        pelton_core::key::KeyEncoder::new(&types).map_err(|message| self.wrong(node, node.place, format!("group_by: {message}"), None))?;
+        let mut aggregates = Vec::new();
+        for wanted in combine {
+            let value = wanted.value.as_ref().map(|value| self.compile(node, value, input)).transpose()?;
+            let made = aggregate::output_type(wanted.function, value.as_ref().map(Expression::data_type)).map_err(|message| {
+                self.wrong(
+                    node,
+                    wanted.value.as_ref().map_or(node.place, |value| value.place),
+                    format!("{:?} for `{}` {message}", wanted.function, wanted.name).to_lowercase(),
+                    None,
+                )
+            })?;
+            let nullable = made != DataType::Int64 || wanted.function != graph::AggregateFunction::Count;
+            fields.push(Field::new(&wanted.name, made, nullable));
+            aggregates.push((wanted.function, value));
+        }
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        // `state_limit` is for all tasks together; keys spread evenly enough.
+        let plan = CombinePlan {
+            group_by: keys,
+            group_types: types,
+            aggregates,
+            schema: schema.clone(),
+            late_schema: late_schema(input),
+            late_port: MAIN,
+            window_fn: site.window_fn,
+            allowed_lateness: node.inputs.first().map_or(Duration::ZERO, |input| self.graph.nodes[input.node].allowed_lateness),
+            state_limit: self.state_limit / self.parallelism.max(1),
+        };
+        Ok(site.made(OperatorPlan::Combine(Box::new(plan)), schema))
+    }
+}

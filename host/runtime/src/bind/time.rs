@@ -1,0 +1,45 @@
+//! Transforms about event time and windows: AssignTimestamps, ExtractWindowingInfo.
+
+use super::{Binder, Made, OperatorPlan, Site};
+use crate::failure::Failure;
+use crate::operators::{timestamps, windowing_info};
+use arrow::array::timezone::Tz;
+use arrow::datatypes::{Field, Schema};
+use pelton_pipeline::graph::{Expression, TimeUnit, WindowingInfo};
+use std::sync::Arc;
+
+impl Binder<'_> {
+    pub(super) fn assign_timestamps(
+        &self,
+        site: &Site<'_>,
+        timestamp: &Expression,
+        unit: TimeUnit,
+        time_zone: Option<&String>,
+    ) -> Result<Made, Failure> {
+        let compiled = self.compile(site.node, timestamp, &site.input)?;
+        if !timestamps::is_time(compiled.data_type()) {
+            let message = format!("`{}` is {}, not a time", timestamp.text, compiled.data_type());
+            let help = "give a timestamp, a number of seconds or an RFC 3339 string".to_string();
+            return Err(self.wrong(site.node, timestamp.place, message, Some(help)));
+        }
+        let zone = time_zone.map(|zone| {
+            zone.parse::<Tz>().map_err(|_| {
+                let message = format!("`{zone}` is no time zone; write an IANA name such as Europe/Berlin, or an offset such as +02:00");
+                self.wrong(site.node, site.node.place, message, None)
+            })
+        });
+        let plan = OperatorPlan::AssignTimestamps { timestamp: compiled, unit, zone: zone.transpose()? };
+        Ok(site.made(plan, site.input.clone()))
+    }
+
+    pub(super) fn extract_windowing_info(&self, site: &Site<'_>, fields: &[(String, WindowingInfo)]) -> Made {
+        let input = &site.input;
+        let names = input.fields().iter().map(|field| field.name().clone());
+        let passed: Vec<String> = names.filter(|name| !fields.iter().any(|(new, _)| new == name)).collect();
+        let kept = passed.iter().map(|name| input.field_with_name(name).expect("a column of the input").clone());
+        let added = fields.iter().map(|(name, info)| Field::new(name, windowing_info::data_type(*info), false));
+        let schema = Arc::new(Schema::new(kept.chain(added).collect::<Vec<_>>()));
+        let plan = OperatorPlan::ExtractWindowingInfo { passed, fields: fields.iter().map(|(_, info)| *info).collect() };
+        site.made(plan, schema)
+    }
+}
