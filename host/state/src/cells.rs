@@ -105,6 +105,36 @@ impl Default for Cells {
     }
 }
 
+/// The columns of cells that are marked as changed: see [`Cells::touch`].
+#[derive(Debug)]
+pub struct Touched<'a> {
+    columns: &'a mut [Column],
+}
+
+impl Touched<'_> {
+    /// A column, to write at the touched slots.
+    pub fn column<T: CellValue>(&mut self, column: ColumnId) -> &mut [T] {
+        T::of_mut(&mut self.columns[column.0]).expect("the column was declared with this type")
+    }
+
+    /// Several columns of one type at once; they are different ones.
+    pub fn columns<T: CellValue, const N: usize>(&mut self, columns: [ColumnId; N]) -> [&mut [T]; N] {
+        let columns = self.columns.get_disjoint_mut(columns.map(|column| column.0)).expect("the columns are different ones");
+        columns.map(|column| T::of_mut(column).expect("the column was declared with this type").as_mut_slice())
+    }
+
+    /// Gives a column its initial value at touched slots.
+    pub fn reset(&mut self, column: ColumnId, slots: &[Slot]) {
+        let slots = slots.iter().map(|slot| *slot as usize);
+        match &mut self.columns[column.0] {
+            Column::I64(values, initial) => slots.for_each(|slot| values[slot] = *initial),
+            Column::I128(values, initial) => slots.for_each(|slot| values[slot] = *initial),
+            Column::F64(values, initial) => slots.for_each(|slot| values[slot] = *initial),
+            Column::Bytes(values, initial) => slots.for_each(|slot| values[slot].clone_from(initial)),
+        }
+    }
+}
+
 /// A cell's own bytes besides its key and its columns: an estimate for the memory budget.
 const CELL_OVERHEAD_BYTES: usize = 96;
 
@@ -167,6 +197,12 @@ impl Cells {
 
     /// A column, to write at `slots` only; they are marked as changed in this epoch.
     pub fn write<T: CellValue>(&mut self, column: ColumnId, slots: &[Slot]) -> &mut [T] {
+        self.touch(slots);
+        T::of_mut(&mut self.columns[column.0]).expect("the column was declared with this type")
+    }
+
+    /// Marks `slots` as changed in this epoch and lends all columns, to write at those slots only.
+    pub fn touch(&mut self, slots: &[Slot]) -> Touched<'_> {
         for slot in slots {
             let cell = self.cells[*slot as usize].as_mut().expect("the slot is live");
             if cell.written != self.epoch {
@@ -174,7 +210,7 @@ impl Cells {
                 self.dirty.push(*slot);
             }
         }
-        T::of_mut(&mut self.columns[column.0]).expect("the column was declared with this type")
+        Touched { columns: &mut self.columns }
     }
 
     /// Drops a cell; its slot will be reused.

@@ -9,5 +9,5 @@
 pub mod cells;
 pub mod timers;
 
-pub use cells::{CellKey, Cells, ColumnId, Slot};
+pub use cells::{CellKey, Cells, ColumnId, Slot, Touched};
 pub use timers::{TimerTag, Timers};

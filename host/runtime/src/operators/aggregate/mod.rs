@@ -1,0 +1,166 @@
+//! Built-in aggregates over columns of state: one family of functions a file.
+//!
+//! - [`count`], [`sum`], [`float`]: numbers that add up.
+//! - [`extreme`]: min and max.
+//! - [`state`]: the columns that an aggregate keeps, and their way to another task.
+//!
+//! A batch's rows are added a column at a time: `slots[i]` is the cell of row `i`. Cells of the same operator merge (a window
+//! that is made of slices, or sessions that meet), and so do partial results that another task computed (combiner lifting):
+//! both are one function, [`Accumulate::merge`], so that a pre-aggregated result cannot differ from a direct one.
+//!
+//! Nulls are skipped, as in SQL (decision 0005); an aggregate of nothing but nulls is null; a count counts rows.
+//!
+//! Invariants: all that an aggregate remembers lies in its columns of [`Cells`]; merging cells is associative and
+//! commutative, except for the order in which lists are joined and the last bits of sums of doubles.
+
+mod count;
+mod extreme;
+mod float;
+mod state;
+mod sum;
+#[cfg(test)]
+mod tests;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
+use pelton_core::key::KeyEncoder;
+use pelton_pipeline::graph::AggregateFunction;
+use pelton_state::{Cells, Slot, Touched};
+use state::{State, States};
+
+/// One aggregate and its columns of state.
+pub struct Aggregator {
+    family: Box<dyn Accumulate>,
+    states: Vec<State>,
+}
+
+/// What a family of aggregates does with its columns of state.
+trait Accumulate {
+    /// Adds rows to their cells.
+    fn add(&mut self, cells: &mut Touched<'_>, rows: &Rows<'_>) -> Result<(), String>;
+
+    /// Adds partial results to cells: `partial` has the columns that were declared, row `i` for `slots[i]`.
+    fn merge(&mut self, cells: &mut Touched<'_>, slots: &[Slot], partial: &[ArrayRef]) -> Result<(), String>;
+
+    /// The results of cells, in the order of `slots`.
+    fn extract(&self, cells: &Cells, slots: &[Slot]) -> Result<ArrayRef, String>;
+}
+
+/// Rows of a batch on their way to cells.
+struct Rows<'a> {
+    /// The cell of each row.
+    slots: &'a [Slot],
+    /// The event time of each row, microseconds.
+    #[allow(dead_code, reason = "first and last by event time read it")]
+    times: &'a [i64],
+    /// What is aggregated; `None` only for a count.
+    value: Option<&'a ArrayRef>,
+    nulls: Option<NullBuffer>,
+}
+
+impl Rows<'_> {
+    /// What is aggregated.
+    fn value(&self) -> &ArrayRef {
+        self.value.expect("only a count goes without a value, and it does not ask")
+    }
+
+    /// Calls with (row, slot) for every row that has a value.
+    #[inline]
+    fn each(&self, mut with: impl FnMut(usize, usize)) {
+        match &self.nulls {
+            None => self.slots.iter().enumerate().for_each(|(row, slot)| with(row, *slot as usize)),
+            Some(nulls) => nulls.valid_indices().for_each(|row| with(row, self.slots[row] as usize)),
+        }
+    }
+}
+
+/// The type of an aggregate over values of a type (`None`: a count without a value).
+pub fn output_type(function: AggregateFunction, value: Option<&DataType>) -> Result<DataType, String> {
+    use AggregateFunction::*;
+    let Some(value) = value else {
+        return if function == Count { Ok(DataType::Int64) } else { Err("needs a value".into()) };
+    };
+    match function {
+        Count => Ok(DataType::Int64),
+        Sum if value.is_integer() => Ok(DataType::Int64),
+        Sum if value.is_floating() => Ok(DataType::Float64),
+        Sum => match value {
+            DataType::Decimal128(_, scale) if *scale >= 0 => Ok(DataType::Decimal128(38, *scale)),
+            _ => Err(format!("cannot be taken of values of type {value}")),
+        },
+        Mean if value.is_numeric() => Ok(DataType::Float64),
+        Min | Max if KeyEncoder::new(std::slice::from_ref(value)).is_ok() && !value.is_nested() => Ok(value.clone()),
+        _ => Err(format!("cannot be taken of values of type {value}")),
+    }
+}
+
+fn family(function: AggregateFunction, output: DataType, states: &mut States<'_>) -> Result<Box<dyn Accumulate>, String> {
+    use AggregateFunction::*;
+    Ok(match function {
+        Count => Box::new(count::Count::new(states)),
+        Sum if output == DataType::Int64 => Box::new(sum::WholeSum::new(states)),
+        Sum if output == DataType::Float64 => Box::new(float::FloatSum::new(states, float::Gives::Sum)),
+        Sum => Box::new(sum::DecimalSum::new(states, output)),
+        Mean => Box::new(float::FloatSum::new(states, float::Gives::Mean)),
+        Min | Max => extreme::extreme(states, output, function == Max)?,
+    })
+}
+
+impl Aggregator {
+    /// Declares the columns of an aggregate whose `output_type` has been checked.
+    pub fn new(function: AggregateFunction, value: Option<&DataType>, cells: &mut Cells) -> Result<Aggregator, String> {
+        let output = output_type(function, value)?;
+        let mut states = States::of(cells);
+        let family = family(function, output, &mut states)?;
+        Ok(Aggregator { family, states: states.declared() })
+    }
+
+    /// Adds rows to their cells: `slots[i]` is row i's, `times[i]` its event time in microseconds.
+    pub fn add_rows(&mut self, cells: &mut Cells, slots: &[Slot], times: &[i64], value: Option<&ArrayRef>) -> Result<(), String> {
+        let nulls = value.and_then(|value| value.logical_nulls()).filter(|nulls| nulls.null_count() > 0);
+        self.family.add(&mut cells.touch(slots), &Rows { slots, times, value, nulls })
+    }
+
+    /// [`Aggregator::add_rows`] for aggregates that do not look at event times.
+    pub fn add(&mut self, cells: &mut Cells, slots: &[Slot], value: Option<&ArrayRef>) -> Result<(), String> {
+        self.add_rows(cells, slots, &[], value)
+    }
+
+    /// Adds what the cells `from` hold to the cell `into`, which is none of them. They stay as they are.
+    pub fn merge_into(&mut self, cells: &mut Cells, into: Slot, from: &[Slot]) -> Result<(), String> {
+        self.merge_pairs(cells, &vec![into; from.len()], from)
+    }
+
+    /// Adds what cell `from[i]` holds to cell `into[i]`, for many pairs at once; no cell stands on both sides.
+    pub fn merge_pairs(&mut self, cells: &mut Cells, into: &[Slot], from: &[Slot]) -> Result<(), String> {
+        let partial = self.partial(cells, from);
+        self.add_partial(cells, into, &partial)
+    }
+
+    /// The results of cells, in the order of `slots`.
+    pub fn extract(&self, cells: &Cells, slots: &[Slot]) -> Result<ArrayRef, String> {
+        self.family.extract(cells, slots)
+    }
+
+    /// Empties cells (discarding panes).
+    pub fn reset(&self, cells: &mut Cells, slots: &[Slot]) {
+        let mut touched = cells.touch(slots);
+        self.states.iter().for_each(|state| touched.reset(state.column, slots));
+    }
+
+    /// The types of the columns of [`Aggregator::partial`].
+    pub fn partial_types(&self) -> Vec<DataType> {
+        self.states.iter().map(State::data_type).collect()
+    }
+
+    /// What cells hold, as columns that another task can merge with [`Aggregator::add_partial`].
+    pub fn partial(&self, cells: &Cells, slots: &[Slot]) -> Vec<ArrayRef> {
+        self.states.iter().map(|state| state.gather(cells, slots)).collect()
+    }
+
+    /// Adds partial results to cells: row `i` of the columns to `slots[i]`.
+    pub fn add_partial(&mut self, cells: &mut Cells, slots: &[Slot], partial: &[ArrayRef]) -> Result<(), String> {
+        self.family.merge(&mut cells.touch(slots), slots, partial)
+    }
+}
