@@ -5,6 +5,8 @@
 //! - [`batch`]: rows with event times, windows and source positions.
 //! - [`fault`]: row errors and the columns of an error output.
 //! - [`window`]: window functions and which windows a row belongs to.
+//! - [`calendar`]: windows of days, weeks and months in a time zone.
+//! - [`strategy`]: windows, triggers, accumulation: what a grouping needs to know.
 //! - [`watermark`]: how far event time has come, per partition and per task; what is late.
 //! - [`key`], [`key_decode`]: canonical key bytes, key groups, and key columns back from the bytes.
 //! - [`bisect`]: how a failed batch is retried and halved.
@@ -14,15 +16,18 @@
 
 pub mod batch;
 pub mod bisect;
+pub mod calendar;
 pub mod catalog;
 pub mod fault;
 pub mod key;
 pub mod key_decode;
+pub mod strategy;
 pub mod time;
 pub mod watermark;
 pub mod window;
 
 pub use batch::{Batch, Positions, Split};
 pub use fault::RowError;
+pub use strategy::WindowingStrategy;
 pub use time::{Duration, Instant};
 pub use window::{Window, WindowFn};
