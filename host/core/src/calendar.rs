@@ -9,8 +9,9 @@
 
 use crate::time::{Duration, Instant};
 use crate::window::Window;
-use chrono::{Datelike, Days, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
-pub use chrono_tz::Tz;
+pub use chrono::Weekday;
+use chrono::{Datelike, Days, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+pub use chrono_tz::{TZ_VARIANTS as TIME_ZONES, Tz};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,7 +12,8 @@ use crate::graph::Transform;
 use crate::report::Report;
 use crate::syntax::{Body, Spec};
 use crate::transform::{Arity, Context, lower};
-use crate::windowing::windowing as windowing_of;
+use crate::triggering;
+use crate::windowing::{Windows, windowing as windowing_of};
 use crate::yaml::Yaml;
 
 /// What comes out: the drafts, and those whose outputs were misspelt somewhere, so that nothing more is said of them.
@@ -286,7 +287,7 @@ impl<'y> Connector<'_, 'y, '_, '_> {
         let windowing = self.items[item].windowing.filter(|_| kind != "WindowInto");
         if let Some(yaml) = windowing.filter(|_| edges.is_empty()) {
             // Nothing to window, since a name was not found; what is wrong with the windowing is said all the same.
-            windowing_of(yaml, self.report);
+            windowing_of(yaml, Windows::Beam, self.report);
         }
         let edges = match edges.len() {
             2.. if !many => {
@@ -310,8 +311,8 @@ impl<'y> Connector<'_, 'y, '_, '_> {
 
     /// Puts a WindowInto behind an edge.
     fn window(&mut self, edge: Edge, yaml: &Yaml, name: &str, tag: &str) -> Edge {
-        let Some(window) = windowing_of(yaml, self.report) else { return edge };
-        let transform = Transform::WindowInto { window, allowed_lateness: self.context.allowed_lateness };
+        let Some(window) = windowing_of(yaml, Windows::Beam, self.report) else { return edge };
+        let transform = triggering::plain(window, self.context.allowed_lateness);
         let name = self.unique(format!("{name}/WindowInto[{tag}]"));
         let mark = edge.mark;
         let draft = self.add(Draft::inserted(name, yaml.mark, transform, vec![edge]));

@@ -9,6 +9,7 @@ mod svg;
 mod text;
 
 use crate::graph::{AggregateFunction, Expression, Graph, LogLevel, Node, TimeUnit, Transform};
+use pelton_core::calendar::CalendarUnit;
 use pelton_core::window::WindowFn;
 
 /// Something to draw.
@@ -91,8 +92,8 @@ pub fn detail(node: &Node) -> String {
         (false, true) => kind.to_string(),
         (false, false) => format!("{kind}: {what}"),
     };
-    match (&node.transform, node.windowing) {
-        (Transform::Combine { .. }, Some(window)) => format!("{first}\nper window: {}", describe_window(window)),
+    match (&node.transform, &node.windowing) {
+        (Transform::Combine { .. }, Some(strategy)) => format!("{first}\nper window: {}", describe_window(strategy.window_fn)),
         _ => first,
     }
 }
@@ -110,7 +111,7 @@ fn describe(transform: &Transform) -> String {
             TimeUnit::Microseconds => format!("{} in us", quoted(timestamp)),
             TimeUnit::Nanoseconds => format!("{} in ns", quoted(timestamp)),
         },
-        Transform::WindowInto { window, .. } => describe_window(*window),
+        Transform::WindowInto { strategy, .. } => describe_window(strategy.window_fn),
         Transform::ExtractWindowingInfo { fields } => names(fields.iter().map(|(name, _)| name.as_str())),
         Transform::MapToFields { fields, append, drop } => {
             let fields = names(fields.iter().map(|(name, _)| name.as_str()));
@@ -143,6 +144,16 @@ fn describe_window(window: WindowFn) -> String {
         WindowFn::Global => "global".to_string(),
         WindowFn::Fixed { size, offset } if offset.micros() == 0 => format!("fixed {size}"),
         WindowFn::Fixed { size, offset } => format!("fixed {size} + {offset}"),
+        WindowFn::Sliding { size, period, .. } => format!("sliding {size} every {period}"),
+        WindowFn::Sessions { gap } => format!("sessions, gap {gap}"),
+        WindowFn::Calendar(calendar) => {
+            let unit = match calendar.unit {
+                CalendarUnit::Days => "days",
+                CalendarUnit::Weeks { .. } => "weeks",
+                CalendarUnit::Months { .. } => "months",
+            };
+            format!("{} {unit} in {}", calendar.count, calendar.zone)
+        }
     }
 }
 

@@ -8,8 +8,7 @@
 
 use std::path::PathBuf;
 
-use pelton_core::time::Duration;
-use pelton_core::window::WindowFn;
+use pelton_core::WindowingStrategy;
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
@@ -57,9 +56,7 @@ pub struct Node {
     /// The output for refused rows, if `error_handling` names one.
     pub error_output: Option<String>,
     /// The windowing of the main output; `None` for a sink, which has none.
-    pub windowing: Option<WindowFn>,
-    /// How long after its end a window of that windowing still takes rows.
-    pub allowed_lateness: Duration,
+    pub windowing: Option<WindowingStrategy>,
 }
 
 /// The output of a grouping transform that holds the rows that came too late.
@@ -85,8 +82,8 @@ pub enum Transform {
     Plugin { provider: usize, transform: String, config: Value },
     /// Sets the event time of each row.
     AssignTimestamps { timestamp: Expression, unit: TimeUnit, time_zone: Option<String> },
-    /// Assigns rows to windows.
-    WindowInto { window: WindowFn, allowed_lateness: Duration },
+    /// Assigns rows to windows; `kind` is the type that the file gives. `allow_data_loss` lets a trigger end before its window.
+    WindowInto { strategy: WindowingStrategy, kind: &'static str, allow_data_loss: bool },
     /// Adds columns (new name, what) from the metadata of a row.
     ExtractWindowingInfo { fields: Vec<(String, WindowingInfo)> },
     /// New columns from old.
@@ -112,7 +109,7 @@ impl Transform {
             Transform::Source { kind, .. } | Transform::Sink { kind, .. } => kind,
             Transform::Plugin { transform, .. } => transform,
             Transform::AssignTimestamps { .. } => "AssignTimestamps",
-            Transform::WindowInto { .. } => "WindowInto",
+            Transform::WindowInto { kind, .. } => kind,
             Transform::ExtractWindowingInfo { .. } => "ExtractWindowingInfo",
             Transform::MapToFields { .. } => "MapToFields",
             Transform::Filter { .. } => "Filter",

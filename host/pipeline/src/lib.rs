@@ -24,6 +24,7 @@ mod report;
 mod source;
 mod syntax;
 mod transform;
+mod triggering;
 mod windowing;
 mod yaml;
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use pelton_core::catalog::ConnectorSpec;
-use pelton_core::window::WindowFn;
+use pelton_core::{WindowFn, WindowingStrategy};
 
 use crate::Settings;
 use crate::connect::{Connected, connect};
@@ -71,8 +71,9 @@ fn check_sources(drafts: &[Draft], marks: &SourceMarks, report: &mut Report<'_>)
 fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Report<'_>) -> Vec<Node> {
     // For each draft the node and output that stand for its main output.
     let mut standing: Vec<Option<Input>> = vec![None; drafts.len()];
-    let mut windows: Vec<WindowFn> = Vec::new();
+    let mut windows: Vec<WindowingStrategy> = Vec::new();
     let mut nodes: Vec<Node> = Vec::new();
+    let default = WindowingStrategy::new(WindowFn::Global, options.watermark.allowed_lateness);
     let mut drafts: Vec<Option<Draft>> = drafts.into_iter().map(Some).collect();
     for &index in order {
         let Some(draft) = drafts[index].take() else { continue };
@@ -94,13 +95,13 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Re
         };
         let id = nodes.len();
         standing[index] = Some(Input { node: id, output: String::new() });
-        let window = windowing(&transform, &inputs, &windows);
+        let window = windowing(&transform, &inputs, &windows, &default);
         let window = window.unwrap_or_else(|other| {
             let message = format!("the inputs of `{}` have different windowing", draft.name);
             report.error_with_help(draft.mark, message, Some("give each of them the same `windowing`".to_string()));
             other
         });
-        windows.push(window);
+        windows.push(window.clone());
         let outputs = draft.outputs.into_iter().filter(|name| !is_late(&transform, name)).collect();
         nodes.push(Node {
             id,
@@ -111,7 +112,6 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Re
             inputs,
             outputs,
             error_output: draft.error_output.map(|(name, _)| name),
-            allowed_lateness: options.watermark.allowed_lateness,
         });
     }
     nodes
@@ -133,11 +133,16 @@ fn is_late(transform: &Transform, output: &str) -> bool {
 }
 
 /// What a transform's rows are windowed by. `Err`: the inputs disagree, and this is the first one's.
-fn windowing(transform: &Transform, inputs: &[Input], windows: &[WindowFn]) -> Result<WindowFn, WindowFn> {
-    if let Transform::WindowInto { window, .. } = transform {
-        return Ok(*window);
+fn windowing(
+    transform: &Transform,
+    inputs: &[Input],
+    windows: &[WindowingStrategy],
+    default: &WindowingStrategy,
+) -> Result<WindowingStrategy, WindowingStrategy> {
+    if let Transform::WindowInto { strategy, .. } = transform {
+        return Ok(strategy.clone());
     }
-    let mut of_inputs = inputs.iter().map(|input| windows[input.node]);
-    let first = of_inputs.next().unwrap_or(WindowFn::Global);
-    if of_inputs.all(|other| other == first) { Ok(first) } else { Err(first) }
+    let mut of_inputs = inputs.iter().map(|input| &windows[input.node]);
+    let first = of_inputs.next().unwrap_or(default);
+    if of_inputs.all(|other| other == first) { Ok(first.clone()) } else { Err(first.clone()) }
 }

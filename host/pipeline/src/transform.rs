@@ -19,6 +19,7 @@ use crate::provider::Offered;
 use crate::report::Report;
 use crate::source::Mark;
 use crate::syntax::Spec;
+use crate::triggering;
 use crate::yaml::Entry;
 
 /// Types that are Pelton's own, besides connectors and plugins.
@@ -33,6 +34,7 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "Partition",
     "StripErrorMetadata",
     "WindowInto",
+    "WindowIntoWithTriggers",
 ];
 
 /// Types of Beam 2.77 that say so, instead of being unknown, until we have them.
@@ -152,6 +154,7 @@ pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<
         "AssignTimestamps" => Lowered::plain(time::assign_timestamps(&mut fields, dialect, report)),
         "Combine" => combine::combine(&mut fields, dialect, report),
         "WindowInto" => Lowered::plain(time::window_into(spec, &mut fields, context, report)),
+        "WindowIntoWithTriggers" => Lowered::plain(triggering::window_into_with_triggers(&mut fields, context.allowed_lateness, report)),
         "ExtractWindowingInfo" => Lowered::plain(time::extract_windowing_info(&mut fields, report)),
         "LogForTesting" => Lowered::plain(testing::log_for_testing(&mut fields, report)),
         "Flatten" => Lowered { arity: Some(Arity::Many), ..Lowered::plain(Some(Transform::Flatten)) },

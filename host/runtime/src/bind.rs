@@ -17,8 +17,8 @@ use crate::operators::{flatten, strip};
 use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use pelton_connect::{Source, SourceContext, open_source};
-use pelton_core::WindowFn;
 use pelton_core::fault::{element_type, error_schema};
+use pelton_core::{WindowFn, WindowingStrategy};
 use pelton_expr::{Expression, Language};
 use pelton_pipeline::columns::{ColumnUse, needed};
 use pelton_pipeline::graph::{self, Graph, LATE, LogLevel, Node, TimeUnit, Transform, WindowingInfo};
@@ -201,12 +201,12 @@ impl Binder<'_> {
             from.schemas[port].clone()
         };
         let inputs: Vec<SchemaRef> = node.inputs.iter().map(schema).collect();
-        let windowing = node.inputs.first().and_then(|input| self.graph.nodes[input.node].windowing);
+        let strategy = node.inputs.first().and_then(|input| self.graph.nodes[input.node].windowing.clone());
         Site {
             node,
             input: inputs.first().cloned().unwrap_or_else(|| Arc::new(Schema::empty())),
             inputs,
-            window_fn: windowing.unwrap_or(WindowFn::Global),
+            strategy: strategy.unwrap_or_else(WindowingStrategy::global),
             ports: std::iter::once(String::new()).chain(node.outputs.iter().cloned()).collect(),
         }
     }
@@ -219,8 +219,8 @@ struct Site<'n> {
     inputs: Vec<SchemaRef>,
     /// The first of them; without columns for a source.
     input: SchemaRef,
-    /// Windows of the first input.
-    window_fn: WindowFn,
+    /// Windowing of the first input.
+    strategy: WindowingStrategy,
     /// The main output and the declared ones.
     ports: Vec<String>,
 }
@@ -268,6 +268,6 @@ impl Site<'_> {
             combine.late_port = ports.len() - 1;
         }
         let refusals = Refusals { transform: self.node.name.clone(), plugin, port: error_port };
-        BoundNode { ports, schemas, refusals, plan, window_fn: self.window_fn }
+        BoundNode { ports, schemas, refusals, plan, window_fn: self.strategy.window_fn }
     }
 }

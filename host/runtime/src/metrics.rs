@@ -69,6 +69,17 @@ pub struct Account {
     pub errors: u64,
     /// Too late.
     pub late: u64,
+    /// Rows in besides those that arrived: a row in n windows counts n times where windows are told apart.
+    pub copies: u64,
+}
+
+impl Account {
+    /// Takes note that `rows` rows became one for each entry of `origin`, which ascends. A row in no window is filtered.
+    pub fn assigned(&mut self, rows: usize, origin: &[u32]) {
+        let in_some = origin.chunk_by(|a, b| a == b).count();
+        self.filtered += (rows - in_some) as u64;
+        self.copies += (origin.len() - in_some) as u64;
+    }
 }
 
 impl NodeMetrics {
@@ -96,6 +107,7 @@ impl NodeMetrics {
 
     /// Adds an account.
     pub fn account(&self, account: Account) {
+        self.rows_in.fetch_add(account.copies, Relaxed);
         self.led.fetch_add(account.led, Relaxed);
         self.filtered.fetch_add(account.filtered, Relaxed);
         self.errors.fetch_add(account.errors, Relaxed);

@@ -335,6 +335,7 @@ impl TaskPlan {
                 sink: self.sink.take(),
                 summaries: self.progress.summaries.clone(),
                 metrics: self.progress.nodes[node].clone(),
+                window_fn,
                 refusals,
                 ticked: Instant::MIN,
             }),

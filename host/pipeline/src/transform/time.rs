@@ -7,7 +7,8 @@ use crate::graph::{TimeUnit, Transform, WindowingInfo};
 use crate::report::{Report, suggestion};
 use crate::source::Mark;
 use crate::syntax::Spec;
-use crate::windowing::windowing;
+use crate::triggering;
+use crate::windowing::{Windows, windowing};
 use crate::yaml::Content;
 
 pub(super) fn assign_timestamps(fields: &mut Fields<'_>, dialect: Dialect, report: &mut Report<'_>) -> Option<Transform> {
@@ -36,8 +37,8 @@ pub(super) fn window_into(spec: &Spec<'_>, fields: &mut Fields<'_>, context: &Co
         report.error(spec.kind_mark, "`WindowInto` needs `windowing`");
         return None;
     };
-    let window = windowing(yaml, report)?;
-    Some(Transform::WindowInto { window, allowed_lateness: context.allowed_lateness })
+    let window = windowing(yaml, Windows::Beam, report)?;
+    Some(triggering::plain(window, context.allowed_lateness))
 }
 
 const WINDOWING_INFO: [(&str, WindowingInfo); 7] = [

@@ -191,8 +191,12 @@ fn windowing() {
     check(&with("⟦3"), &["`windowing` must be a mapping, not a number"]);
     check(&with("{⟦size: 3}").replace("{⟦size", "⟦{size"), &["`windowing` needs `type`"]);
     check(&with("{type: ⟦fxed, size: 3}"), &["there are no `fxed` windows; did you mean `fixed`?"]);
-    check(&with("{type: ⟦sliding, size: 3, period: 1}"), &["sliding windows are not available yet"]);
-    check(&with("{type: ⟦sessions, gap: 3}"), &["sessions windows are not available yet"]);
+    check(&with("{type: sliding, size: 3, period: ⟦0}"), &["the period of a window must be more than 0"]);
+    check(
+        &with("{type: sessions, ⟦gop: 3}").replace("{type: sessions, ⟦gop", "⟦{type: sessions, ⟦gop"),
+        &["`windowing` needs `gap`", "unknown key `gop`"],
+    );
+    check(&with("{type: ⟦calendar, unit: days}"), &["Beam's `windowing` has no calendar windows"]);
     check(&with("⟦{type: fixed}"), &["`windowing` needs `size`"]);
     check(&with("{type: fixed, size: ⟦3x}"), &["`size`: `3x` is not a duration"]);
     check(&with("{type: fixed, size: ⟦0s}"), &["must be more than 0"]);
@@ -203,6 +207,30 @@ fn windowing() {
     let other = "{type: Create, name: B, windowing: {type: fixed, size: 1}, config: {elements: [1]}}";
     let plain = "{type: Create, name: A, config: {elements: [1]}}";
     check(&composite(&[plain, other, "⟦{type: Flatten, input: [A, B]}"]), &["the inputs of `Flatten` have different windowing"]);
+}
+
+#[test]
+fn triggers() {
+    let with = |trigger: &str| {
+        between(&format!("{{type: WindowIntoWithTriggers, config: {{windowing: {{type: fixed, size: 60s}}, trigger: {trigger}}}}}"))
+    };
+    check(&with("⟦alway"), &["there is no trigger `alway`; did you mean `always`?"]);
+    check(&with("{type: after_count, count: ⟦0}"), &["`count` must be a whole number from 1"]);
+    check(&with("⟦{type: after_processing_time}"), &["the trigger needs `delay`"]);
+    check(&with("{type: after_any, triggers: ⟦[]}"), &["`triggers` is empty"]);
+    check(
+        &with("{type: after_watermark, erly: always}").replace("erly", "⟦erly"),
+        &["unknown key `erly` of the trigger; did you mean `early`?"],
+    );
+    check(&with("⟦7"), &["the trigger must be a mapping"]);
+    let whole = |config: &str| between(&format!("{{type: WindowIntoWithTriggers, config: {config}}}"));
+    check(&whole("{windowing: {type: global}, accumulation_mode: ⟦discard}"), &["`accumulation_mode` cannot be `discard`"]);
+    check(&whole("{windowing: {type: calendar, unit: ⟦years}}"), &["a calendar window has no unit `years`"]);
+    check(&whole("{windowing: {type: calendar, unit: days, time_zone: ⟦Europe/Berln}}"), &["is no time zone"]);
+    check(
+        &whole("{windowing: {type: calendar, unit: months, day_of_month: ⟦31}}"),
+        &["`day_of_month` must be a whole number from 1 to 28"],
+    );
 }
 
 #[test]
@@ -339,9 +367,9 @@ fn all_findings_come_in_one_go() {
         "{type: ⟦Craete, name: A}",
         "{type: Filter, name: B, input: A, config: {⟦kep: x, keep: x}}",
         "{type: Flatten, name: C, input: [B, ⟦D]}",
-        "{type: Combine, input: C, windowing: {type: ⟦sliding}, config: {group_by: a, combine: {n: ⟦medain}}}",
+        "{type: Combine, input: C, windowing: {type: ⟦sldng}, config: {group_by: a, combine: {n: ⟦medain}}}",
     ]);
-    check(&text, &["unknown transform type", "unknown key `kep`", "no transform `D`", "sliding", "unknown aggregate"]);
+    check(&text, &["unknown transform type", "unknown key `kep`", "no transform `D`", "sldng", "unknown aggregate"]);
 }
 
 #[test]

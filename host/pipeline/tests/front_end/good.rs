@@ -13,7 +13,7 @@ fn shape(graph: &Graph) -> Vec<String> {
     let line = |node: &pelton_pipeline::Node| {
         let inputs: Vec<String> = node.inputs.iter().map(name).collect();
         let inputs = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(", ")) };
-        let window = match node.windowing {
+        let window = match node.windowing.as_ref().map(|strategy| strategy.window_fn) {
             Some(pelton_core::window::WindowFn::Fixed { size, .. }) => format!(" @{size}"),
             _ => String::new(),
         };
@@ -295,7 +295,7 @@ pipeline:
     let options = &graph.options;
     assert_eq!((graph.name.as_str(), options.parallelism, options.memory), ("traffic", Some(4), Some(3 << 29)));
     assert_eq!(options.watermark.sources["Create"].delay, Some(pelton_core::time::Duration::ZERO));
-    assert_eq!(graph.nodes[0].allowed_lateness.to_string(), "5m");
+    assert_eq!(graph.nodes[0].windowing.as_ref().expect("a source has windowing").allowed_lateness.to_string(), "5m");
     let warnings: Vec<&str> = graph.warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(warnings, ["the option `runner` has no effect here"]);
 }

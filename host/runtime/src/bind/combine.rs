@@ -6,7 +6,6 @@ use crate::operator::MAIN;
 use crate::operators::aggregate;
 use crate::operators::combine::{CombinePlan, late_schema};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use pelton_core::Duration;
 use pelton_expr::Expression;
 use pelton_pipeline::graph;
 use std::sync::Arc;
@@ -51,8 +50,7 @@ impl Binder<'_> {
             schema: schema.clone(),
             late_schema: late_schema(input),
             late_port: MAIN,
-            window_fn: site.window_fn,
-            allowed_lateness: node.inputs.first().map_or(Duration::ZERO, |input| self.graph.nodes[input.node].allowed_lateness),
+            strategy: site.strategy.clone(),
             state_limit: self.state_limit / self.parallelism.max(1),
         };
         Ok(site.made(OperatorPlan::Combine(Box::new(plan)), schema))

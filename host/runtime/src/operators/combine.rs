@@ -20,7 +20,7 @@ use pelton_core::batch::{MAX_ROWS, PaneInfo, PaneTiming, RowWindows};
 use pelton_core::key::{KeyEncoder, Keys};
 use pelton_core::key_decode::KeyDecoder;
 use pelton_core::watermark::{Lateness, Watermark, closes_at, lateness};
-use pelton_core::{Batch, Duration, Instant, Positions, Window, WindowFn};
+use pelton_core::{Batch, Duration, Instant, Positions, Window, WindowingStrategy};
 use pelton_expr::Expression;
 use pelton_pipeline::graph::AggregateFunction;
 use pelton_state::{CellKey, Cells, ColumnId, Slot, TimerTag, Timers};
@@ -48,10 +48,8 @@ pub struct CombinePlan {
     pub late_schema: SchemaRef,
     /// Its port.
     pub late_port: Port,
-    /// Windows of the input.
-    pub window_fn: WindowFn,
-    /// How long after its end a window takes rows.
-    pub allowed_lateness: Duration,
+    /// Windows of the input and when they fire.
+    pub strategy: WindowingStrategy,
     /// Bytes of state that this task may hold.
     pub state_limit: usize,
 }
@@ -130,7 +128,7 @@ impl Combine {
             if self.watermark < window.end {
                 self.timers.set(slot, FIRE, window.end);
             }
-            let close = closes_at(window, self.plan.allowed_lateness);
+            let close = closes_at(window, self.plan.strategy.allowed_lateness);
             if close > window.end {
                 self.timers.set(slot, CLOSE, close);
             }
@@ -169,7 +167,7 @@ impl Combine {
             let pane = PaneInfo {
                 timing,
                 is_first: pane_index == 0,
-                is_last: timing == PaneTiming::OnTime && self.plan.allowed_lateness == Duration::ZERO,
+                is_last: timing == PaneTiming::OnTime && self.plan.strategy.allowed_lateness == Duration::ZERO,
                 index: pane_index,
                 nonspeculative_index: pane_index,
             };
@@ -194,7 +192,7 @@ impl Combine {
                 self.fire(&fired, PaneTiming::OnTime, out)?;
             }
             for (slot, tag) in due {
-                let closes = tag == CLOSE || closes_at(self.cells.key(slot).window, self.plan.allowed_lateness) <= at;
+                let closes = tag == CLOSE || closes_at(self.cells.key(slot).window, self.plan.strategy.allowed_lateness) <= at;
                 if closes {
                     self.timers.clear(slot, FIRE);
                     self.timers.clear(slot, CLOSE);
@@ -251,10 +249,10 @@ impl Operator for Combine {
         }
         encode(&self.encoder, &groups, batch.num_rows(), &mut self.keys);
         let mut placed: Vec<(u32, Window, Lateness)> = Vec::new();
-        let (watermark, allowed) = (self.watermark, self.plan.allowed_lateness);
+        let (watermark, allowed) = (self.watermark, self.plan.strategy.allowed_lateness);
         let mut slots = Vec::with_capacity(batch.num_rows());
         let mut in_order: Vec<(usize, Window)> = Vec::with_capacity(batch.num_rows());
-        windows::for_each(&batch, self.plan.window_fn, |row, window| match lateness(window, allowed, watermark) {
+        windows::for_each(&batch, self.plan.strategy.window_fn, |row, window| match lateness(window, allowed, watermark) {
             Lateness::OnTime => in_order.push((row, window)),
             late => placed.push((row as u32, window, late)),
         });

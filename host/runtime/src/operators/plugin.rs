@@ -29,8 +29,8 @@ pub struct Plugin {
 #[async_trait(?Send)]
 impl Operator for Plugin {
     async fn data(&mut self, _input: usize, mut batch: Batch, out: &mut Out) -> Result<(), Failure> {
-        if self.binding.needs.windows && batch.windows.is_none() {
-            batch.windows = Some(windows::fixed(&batch, self.window_fn));
+        if self.binding.needs.windows {
+            batch = windows::fixed(batch, self.window_fn, &mut out.account);
         }
         let instance = self.instance.as_mut().expect("no rows follow the end");
         let processed =

@@ -5,9 +5,10 @@ use crate::failure::Failure;
 use crate::message::End;
 use crate::metrics::NodeMetrics;
 use crate::operator::{Operator, Out, Refusals};
+use crate::windows;
 use async_trait::async_trait;
 use pelton_connect::{Sink, SinkSummary};
-use pelton_core::{Batch, Duration, Instant};
+use pelton_core::{Batch, Duration, Instant, WindowFn};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +26,8 @@ pub struct SinkOperator {
     pub summaries: Summaries,
     /// For bytes written.
     pub metrics: Arc<NodeMetrics>,
+    /// Windows of the input.
+    pub window_fn: WindowFn,
     /// What becomes of rows that the connector refuses.
     pub refusals: Refusals,
     /// When the connector was last told the time.
@@ -40,6 +43,8 @@ impl SinkOperator {
 #[async_trait(?Send)]
 impl Operator for SinkOperator {
     async fn data(&mut self, _input: usize, batch: Batch, out: &mut Out) -> Result<(), Failure> {
+        // As in Beam, a row is written once for each of its windows.
+        let batch = if self.window_fn.is_single() { batch } else { windows::fixed(batch, self.window_fn, &mut out.account) };
         let sink = self.sink.as_mut().expect("no rows follow the end");
         let errors = match sink.write(&batch).await {
             Ok(errors) => errors,

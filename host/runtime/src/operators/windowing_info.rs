@@ -49,10 +49,10 @@ fn pane_fields() -> Fields {
 
 #[async_trait(?Send)]
 impl Operator for ExtractWindowingInfo {
-    async fn data(&mut self, _input: usize, mut batch: Batch, out: &mut Out) -> Result<(), Failure> {
-        let rows = batch.num_rows();
-        out.account.led += rows as u64;
-        let windows = windows::fixed(&batch, self.window_fn);
+    async fn data(&mut self, _input: usize, batch: Batch, out: &mut Out) -> Result<(), Failure> {
+        let batch = windows::fixed(batch, self.window_fn, &mut out.account);
+        out.account.led += batch.num_rows() as u64;
+        let (rows, windows) = (batch.num_rows(), batch.windows.clone().expect("fixed just now"));
         let mut columns: Vec<ArrayRef> =
             self.passed.iter().map(|name| batch.rows.column_by_name(name).expect("checked when bound").clone()).collect();
         for info in &self.fields {
@@ -70,7 +70,6 @@ impl Operator for ExtractWindowingInfo {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let made = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).expect("columns follow the schema");
-        batch.windows = Some(windows);
         out.rows(MAIN, batch.with_columns(made));
         Ok(())
     }
