@@ -88,6 +88,9 @@ fn check_syntax(language: Language, text: &str, mark: Mark, report: &mut Report<
         Language::Generic => pelton_expr::Language::Generic,
         Language::Sql => pelton_expr::Language::Sql,
     };
+    if report.is_wrong_at(mark) {
+        return;
+    }
     if let Err(error) = pelton_expr::check_syntax(language, text) {
         let mark = error.offset.and_then(|offset| inside(text, offset, mark, report)).unwrap_or(mark);
         report.error_with_help(mark, format!("in `{text}`: {}", error.message), error.help);

@@ -64,7 +64,7 @@ impl Decisions<'_> {
 
     /// Nothing, a token put in, or a character taken out, anywhere.
     fn damage(&mut self, mut text: String) -> String {
-        const TOKENS: [&str; 12] = ["\"", "\\", "{", "}", "[", "]", ",", ":", "\u{1}", "é", "1", "\\u"];
+        const TOKENS: [&str; 14] = ["\"", "\\", "{", "}", "[", "]", ",", ":", "\u{1}", "é", "1", "\\u", "\\u12", "\\u123\""];
         for _ in 0..self.one_of(3) {
             let places: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
             let Some(place) = places.get((self.one_of(256) * 256 + self.one_of(256)) % places.len().max(1)).copied() else { break };
