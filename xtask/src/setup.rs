@@ -1,7 +1,7 @@
 //! Prepares a machine: what can be installed is installed, what cannot is named with the command that does it.
 
-use crate::guests;
 use crate::step::{Steps, must, program, root, works};
+use crate::{beam, guests};
 use anyhow::{Context, Result, bail};
 use std::net::TcpListener;
 use std::process::Command;
@@ -17,6 +17,11 @@ const TOOLS: &[Tool] = &[
     Tool { probe: &["cc", "--version"], package: "build-essential", purpose: "compiles librdkafka, zstd and OpenSSL" },
     Tool { probe: &["make", "--version"], package: "build-essential", purpose: "builds librdkafka" },
     Tool { probe: &["perl", "-v"], package: "perl", purpose: "configures OpenSSL" },
+    Tool {
+        probe: &["python3", "-c", "import ensurepip"],
+        package: "python3-venv",
+        purpose: "runs Apache Beam, which the suite `beam` compares with",
+    },
 ];
 
 const KAFKA_TOOLS: &[Tool] = &[
@@ -43,6 +48,7 @@ pub fn run(without_kafka: bool) -> Result<()> {
     } else {
         steps.run("kafka", prepare_kafka);
     }
+    steps.run("beam", beam::prepare);
     steps.run("components", || {
         let components = guests::build_test_components()?;
         println!("{} components are up to date", components.len());

@@ -18,8 +18,6 @@ mod descriptor;
 mod engine;
 mod error;
 mod flatten;
-#[cfg(test)]
-mod fuzz;
 mod guest;
 mod instance;
 mod limits;

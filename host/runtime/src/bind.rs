@@ -176,7 +176,7 @@ impl Binder<'_> {
                 self.assign_timestamps(&site, timestamp, *unit, time_zone.as_ref())?
             }
             Transform::WindowInto { .. } => site.made(OperatorPlan::WindowInto, input),
-            Transform::ExtractWindowingInfo { fields } => self.extract_windowing_info(&site, fields),
+            Transform::ExtractWindowingInfo { fields } => self.extract_windowing_info(&site, fields)?,
             Transform::MapToFields { fields, append, drop } => self.map(&site, fields, *append, drop)?,
             Transform::Filter { keep } => self.filter(&site, keep)?,
             Transform::Partition { by, outputs, unknown_output } => self.partition(&site, by, outputs, unknown_output.as_ref())?,

@@ -20,8 +20,6 @@ mod client;
 pub mod configs;
 mod decode;
 mod encode;
-#[cfg(test)]
-mod fuzz;
 mod poll;
 pub mod settings;
 mod sink;

@@ -60,6 +60,11 @@ pub(super) fn extract_windowing_info(fields: &mut Fields<'_>, report: &mut Repor
                 .iter()
                 .filter_map(|field| Some((field.key.as_str(), text(&field.value, "a kind of windowing info", report)?, field.value.mark)))
                 .collect(),
+            Content::Text(_) => {
+                let help = "write a list, or a mapping of new names to what they hold".to_string();
+                report.error_with_help(entry.value.mark, "`fields` must be a list or a mapping, not a text", Some(help));
+                Vec::new()
+            }
             _ => texts(&entry.value, "`fields`", report).into_iter().map(|(name, mark)| (name, name, mark)).collect(),
         },
     };

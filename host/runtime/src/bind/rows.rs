@@ -19,8 +19,13 @@ impl Binder<'_> {
             }
         }
         if append {
-            let made = |name: &String| fields.iter().any(|(new, _)| new == name);
-            for field in input.fields().iter().filter(|field| !drop.contains(field.name()) && !made(field.name())) {
+            let kept = |name: &str| input.field_with_name(name).is_ok() && !drop.iter().any(|dropped| dropped == name);
+            if let Some((name, expression)) = fields.iter().find(|(name, _)| kept(name)) {
+                let message = format!("the input has a column `{name}` already, which `append` keeps");
+                let help = "name it in `drop`, or give the new one another name".to_string();
+                return Err(self.wrong(site.node, expression.place, message, Some(help)));
+            }
+            for field in input.fields().iter().filter(|field| !drop.contains(field.name())) {
                 columns.push(Column::Passed(field.name().clone()));
                 schema.push(field.as_ref().clone());
             }

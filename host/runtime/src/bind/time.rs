@@ -32,14 +32,17 @@ impl Binder<'_> {
         Ok(site.made(plan, site.input.clone()))
     }
 
-    pub(super) fn extract_windowing_info(&self, site: &Site<'_>, fields: &[(String, WindowingInfo)]) -> Made {
+    pub(super) fn extract_windowing_info(&self, site: &Site<'_>, fields: &[(String, WindowingInfo)]) -> Result<Made, Failure> {
         let input = &site.input;
-        let names = input.fields().iter().map(|field| field.name().clone());
-        let passed: Vec<String> = names.filter(|name| !fields.iter().any(|(new, _)| new == name)).collect();
-        let kept = passed.iter().map(|name| input.field_with_name(name).expect("a column of the input").clone());
+        if let Some((name, _)) = fields.iter().find(|(name, _)| input.field_with_name(name).is_ok()) {
+            let message = format!("the input has a column `{name}` already");
+            return Err(self.wrong(site.node, site.node.place, message, Some("give the new one another name".into())));
+        }
+        let passed: Vec<String> = input.fields().iter().map(|field| field.name().clone()).collect();
+        let kept = input.fields().iter().map(|field| field.as_ref().clone());
         let added = fields.iter().map(|(name, info)| Field::new(name, windowing_info::data_type(*info), false));
         let schema = Arc::new(Schema::new(kept.chain(added).collect::<Vec<_>>()));
         let plan = OperatorPlan::ExtractWindowingInfo { passed, fields: fields.iter().map(|(_, info)| *info).collect() };
-        site.made(plan, schema)
+        Ok(site.made(plan, schema))
     }
 }
