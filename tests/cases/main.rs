@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
 
+mod joins;
+
 use pelton_tests::pelton::{json_rows, root, run, shards, sorted, summary};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -39,6 +39,8 @@ pub(crate) const SIGN: u64 = 1 << 63;
 #[derive(Clone, Debug)]
 pub struct KeyEncoder {
     types: Vec<DataType>,
+    /// Whether -0.0 and the bits of NaNs are kept.
+    exact: bool,
 }
 
 /// Keys of the rows of a batch, one after the other.
@@ -79,7 +81,13 @@ impl KeyEncoder {
         for data_type in types {
             check(data_type)?;
         }
-        Ok(KeyEncoder { types: types.to_vec() })
+        Ok(KeyEncoder { types: types.to_vec(), exact: false })
+    }
+
+    /// An encoder for whole rows that an operator keeps and gives back: as [`KeyEncoder::new`], but -0.0 stays -0.0 and a NaN
+    /// keeps its bits. Rows say themselves where they end, so they can be stored one after the other.
+    pub fn for_rows(types: &[DataType]) -> Result<KeyEncoder, String> {
+        Ok(KeyEncoder { exact: true, ..KeyEncoder::new(types)? })
     }
 
     /// The types of the fields.
@@ -91,7 +99,7 @@ impl KeyEncoder {
     pub fn encode(&self, columns: &[ArrayRef], out: &mut Keys) {
         out.clear();
         out.offsets.push(0);
-        let columns: Vec<Column<'_>> = columns.iter().map(Column::of).collect();
+        let columns: Vec<Column<'_>> = columns.iter().map(|column| Column::of(column, self.exact)).collect();
         let rows = columns.first().map_or(0, |column| column.rows);
         out.offsets.reserve(rows);
         // The two commonest keys without a branch on the type for each row.
@@ -128,6 +136,7 @@ struct Column<'a> {
     rows: usize,
     nulls: Option<&'a arrow::buffer::NullBuffer>,
     values: Values<'a>,
+    exact: bool,
 }
 
 enum Values<'a> {
@@ -145,7 +154,7 @@ enum Values<'a> {
 }
 
 impl<'a> Column<'a> {
-    fn of(array: &'a ArrayRef) -> Column<'a> {
+    fn of(array: &'a ArrayRef, exact: bool) -> Column<'a> {
         let values = match array.data_type() {
             DataType::Null => Values::Nothing,
             DataType::UInt64 => Values::Unsigned(array.as_primitive::<UInt64Type>()),
@@ -157,9 +166,9 @@ impl<'a> Column<'a> {
             DataType::Decimal128(_, scale) => Values::Decimal(array.as_primitive::<Decimal128Type>(), *scale),
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
-                Values::List(list, Box::new(Column::of(list.values())))
+                Values::List(list, Box::new(Column::of(list.values(), exact)))
             }
-            DataType::Struct(_) => Values::Struct(array.as_struct().columns().iter().map(Column::of).collect()),
+            DataType::Struct(_) => Values::Struct(array.as_struct().columns().iter().map(|column| Column::of(column, exact)).collect()),
             DataType::Date32 => {
                 let days = arrow::compute::cast(array, &DataType::Int32).and_then(|days| arrow::compute::cast(&days, &DataType::Int64));
                 Values::Whole(days.expect("days are 32-bit numbers").as_primitive::<Int64Type>().clone())
@@ -169,7 +178,7 @@ impl<'a> Column<'a> {
                 Values::Whole(wide.as_primitive::<Int64Type>().clone())
             }
         };
-        Column { rows: array.len(), nulls: array.nulls().filter(|nulls| nulls.null_count() > 0), values }
+        Column { rows: array.len(), nulls: array.nulls().filter(|nulls| nulls.null_count() > 0), values, exact }
     }
 
     fn push(&self, row: usize, out: &mut Vec<u8>) {
@@ -189,8 +198,8 @@ impl<'a> Column<'a> {
             Values::Nothing => {}
             Values::Whole(values) => push_whole(values.value(row), out),
             Values::Unsigned(values) => push_whole(values.value(row) as i64, out),
-            Values::Double(values) => push_double(values.value(row), out),
-            Values::Float(values) => push_double(f64::from(values.value(row)), out),
+            Values::Double(values) => push_double(values.value(row), self.exact, out),
+            Values::Float(values) => push_double(f64::from(values.value(row)), self.exact, out),
             Values::Boolean(values) => out.push(u8::from(values.value(row))),
             Values::Text(values) => push_bytes(values.value(row).as_bytes(), out),
             Values::Bytes(values) => push_bytes(values.value(row), out),
@@ -212,8 +221,12 @@ fn push_whole(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(&((value as u64) ^ SIGN).to_be_bytes());
 }
 
-fn push_double(value: f64, out: &mut Vec<u8>) {
-    let value = if value.is_nan() { f64::NAN.abs() } else { value + 0.0 };
+fn push_double(value: f64, exact: bool, out: &mut Vec<u8>) {
+    let value = match exact {
+        true => value,
+        false if value.is_nan() => f64::NAN.abs(),
+        false => value + 0.0,
+    };
     let bits = value.to_bits();
     let ordered = if bits & SIGN != 0 { !bits } else { bits ^ SIGN };
     out.extend_from_slice(&ordered.to_be_bytes());

@@ -31,12 +31,19 @@ impl KeyDecoder {
 
     /// One column a field, one row a key.
     pub fn decode<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Result<Vec<ArrayRef>, String> {
+        self.decode_rows(keys.map(|key| (key, 1)))
+    }
+
+    /// The same for bytes in which so many rows lie one after the other (see `KeyEncoder::for_rows`).
+    pub fn decode_rows<'k>(&self, pieces: impl Iterator<Item = (&'k [u8], usize)>) -> Result<Vec<ArrayRef>, String> {
         let mut columns: Vec<Builder> = self.types.iter().map(Builder::of).collect();
-        for mut key in keys {
-            for column in &mut columns {
-                column.take(&mut key)?;
+        for (mut piece, rows) in pieces {
+            for _ in 0..rows {
+                for column in &mut columns {
+                    column.take(&mut piece)?;
+                }
             }
-            if !key.is_empty() {
+            if !piece.is_empty() {
                 return Err(DAMAGED.into());
             }
         }

@@ -261,7 +261,7 @@ impl<'y> Connector<'_, 'y, '_, '_> {
         let mark = spec.inputs.iter().flatten().map(|port| port.mark).next().unwrap_or(spec.kind_mark);
         match (arity, ports) {
             (Some(Arity::None), 1..) => self.report.error(mark, format!("`{kind}` is a source and reads no input")),
-            (Some(Arity::One | Arity::Many), 0) => {
+            (Some(Arity::One | Arity::Many | Arity::Named), 0) => {
                 let help = match link {
                     Link::Chain => "a chain begins with a source, or has an `input` itself",
                     _ => "say which transform it reads with `input`",

@@ -93,7 +93,9 @@ pub fn detail(node: &Node) -> String {
         (false, false) => format!("{kind}: {what}"),
     };
     match (&node.transform, &node.windowing) {
-        (Transform::Combine { .. }, Some(strategy)) => format!("{first}\nper window: {}", describe_window(strategy.window_fn)),
+        (Transform::Combine { .. } | Transform::Join(_), Some(strategy)) => {
+            format!("{first}\nper window: {}", describe_window(strategy.window_fn))
+        }
         _ => first,
     }
 }
@@ -131,6 +133,11 @@ fn describe(transform: &Transform) -> String {
                 false => format!("{} by {}", columns.join(", "), names(group_by.iter().map(|(name, _)| name.as_str()))),
             }
         }
+        Transform::Join(join) => {
+            let side = |side: &(usize, Expression)| format!("{}.{}", join.inputs[side.0], quoted(&side.1));
+            let equal = join.equalities.iter().map(|equality| format!("{} = {}", side(&equality.left), side(&equality.right)));
+            equal.collect::<Vec<_>>().join(", ")
+        }
         Transform::LogForTesting { level, .. } => match level {
             LogLevel::Error => "ERROR".to_string(),
             LogLevel::Info => "INFO".to_string(),
@@ -139,7 +146,7 @@ fn describe(transform: &Transform) -> String {
     }
 }
 
-fn describe_window(window: WindowFn) -> String {
+pub(crate) fn describe_window(window: WindowFn) -> String {
     match window {
         WindowFn::Global => "global".to_string(),
         WindowFn::Fixed { size, offset } if offset.micros() == 0 => format!("fixed {size}"),

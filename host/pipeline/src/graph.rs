@@ -94,6 +94,8 @@ pub enum Transform {
     Partition { by: Expression, outputs: Vec<String>, unknown_output: Option<String> },
     /// Aggregates per key and window; an empty `group_by` is one group.
     Combine { group_by: Vec<(String, Expression)>, combine: Vec<Aggregate> },
+    /// Rows of several inputs side by side where columns are equal, per window.
+    Join(Box<Join>),
     /// All rows of all inputs.
     Flatten,
     /// Logs each row and passes it on.
@@ -115,11 +117,74 @@ impl Transform {
             Transform::Filter { .. } => "Filter",
             Transform::Partition { .. } => "Partition",
             Transform::Combine { .. } => "Combine",
+            Transform::Join(_) => "Join",
             Transform::Flatten => "Flatten",
             Transform::LogForTesting { .. } => "LogForTesting",
             Transform::StripErrorMetadata => "StripErrorMetadata",
         }
     }
+}
+
+/// What a Join does. Inputs are joined in their order: the second to the first, the third to what comes of that, and so on.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// What the inputs are called, in the order of [`Node::inputs`].
+    pub inputs: Vec<String>,
+    /// What must be equal. Every input but the first has an equality with an input before it.
+    pub equalities: Vec<Equality>,
+    /// How each input but the first joins what comes before it.
+    pub kinds: Vec<JoinKind>,
+    /// The columns of the output, by input. A name that is there already gets a number, as in Beam: `id`, `id0`.
+    pub fields: Vec<(usize, JoinFields)>,
+}
+
+/// Two values, each of an input, that are equal where rows belong together. Null equals nothing.
+#[derive(Clone, Debug)]
+pub struct Equality {
+    /// Number of an input, and what of it.
+    pub left: (usize, Expression),
+    /// The same of another input.
+    pub right: (usize, Expression),
+}
+
+impl Equality {
+    /// The input that is joined by this equality: the later one of the two.
+    pub fn later(&self) -> usize {
+        self.left.0.max(self.right.0)
+    }
+}
+
+/// Whose rows stay where they have no partner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JoinKind {
+    /// Nobody's.
+    Inner,
+    /// Those of what came before.
+    Left,
+    /// Those of the input that is joined.
+    Right,
+    /// Both.
+    Outer,
+}
+
+/// Columns of one input that come out of a Join.
+#[derive(Clone, Debug)]
+pub enum JoinFields {
+    /// All, under their names.
+    All,
+    /// These, in this order.
+    Listed(Vec<JoinField>),
+}
+
+/// A column that comes out of a Join.
+#[derive(Clone, Debug)]
+pub struct JoinField {
+    /// What it is called.
+    pub name: String,
+    /// What it is called in the input.
+    pub column: String,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// One column of a Combine.

@@ -30,8 +30,8 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use graph::{
-    Aggregate, AggregateFunction, Expression, Graph, Input, LATE, Language, LogLevel, Node, Place, PluginInfo, PluginTransform, Provider,
-    TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
+    Aggregate, AggregateFunction, Equality, Expression, Graph, Input, Join, JoinField, JoinFields, JoinKind, LATE, Language, LogLevel,
+    Node, Place, PluginInfo, PluginTransform, Provider, TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
 };
 pub use load::load;
 pub use options::{Options, SourceWatermark, Watermark};

@@ -3,17 +3,19 @@
 use std::collections::HashSet;
 
 use pelton_core::catalog::ConnectorSpec;
+use pelton_core::strategy::{Accumulation, Trigger};
 use pelton_core::{WindowFn, WindowingStrategy};
 
 use crate::Settings;
 use crate::connect::{Connected, connect};
 use crate::diagnostic::Diagnostic;
 use crate::draft::{Draft, Kind, check_errors_are_read, order};
+use crate::draw::describe_window;
 use crate::graph::{Graph, Input, LATE, Node, PluginInfo, Transform};
 use crate::options::{self, Options, SourceMarks};
 use crate::provider;
 use crate::report::{Report, suggestion};
-use crate::source::Source;
+use crate::source::{Mark, Source};
 use crate::transform::{BUILT_IN, Context};
 use crate::{syntax, yaml};
 
@@ -97,10 +99,18 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Re
         standing[index] = Some(Input { node: id, output: String::new() });
         let window = windowing(&transform, &inputs, &windows, &default);
         let window = window.unwrap_or_else(|other| {
-            let message = format!("the inputs of `{}` have different windowing", draft.name);
-            report.error_with_help(draft.mark, message, Some("give each of them the same `windowing`".to_string()));
-            other
+            let of = |input: &Input| format!("`{}` has {}", nodes[input.node].name, describe_window(windows[input.node].window_fn));
+            let (first, second) = (of(&inputs[0]), of(&other));
+            let same = windows[inputs[0].node].window_fn == windows[other.node].window_fn;
+            let apart = if same { ", with other triggers or lateness" } else { "" };
+            let message = format!("the inputs of `{}` have different windowing: {first}, {second}{apart}", draft.name);
+            let help = format!("give each of them the same `windowing`, or give `{}` one, for all its inputs", draft.name);
+            report.error_with_help(draft.mark, message, Some(help));
+            windows[inputs[0].node].clone()
         });
+        if let Transform::Join(_) = transform {
+            check_join(&draft.name, &window, draft.mark, report);
+        }
         windows.push(window.clone());
         let outputs = draft.outputs.into_iter().filter(|name| !is_late(&transform, name)).collect();
         nodes.push(Node {
@@ -129,20 +139,34 @@ fn declare_output(node: &mut Node, output: &str) {
 }
 
 fn is_late(transform: &Transform, output: &str) -> bool {
-    matches!(transform, Transform::Combine { .. }) && output == LATE
+    matches!(transform, Transform::Combine { .. } | Transform::Join(_)) && output == LATE
 }
 
-/// What a transform's rows are windowed by. `Err`: the inputs disagree, and this is the first one's.
+/// What a transform's rows are windowed by. `Err`: this input's windowing is not that of the first.
 fn windowing(
     transform: &Transform,
     inputs: &[Input],
     windows: &[WindowingStrategy],
     default: &WindowingStrategy,
-) -> Result<WindowingStrategy, WindowingStrategy> {
+) -> Result<WindowingStrategy, Input> {
     if let Transform::WindowInto { strategy, .. } = transform {
         return Ok(strategy.clone());
     }
-    let mut of_inputs = inputs.iter().map(|input| &windows[input.node]);
-    let first = of_inputs.next().unwrap_or(default);
-    if of_inputs.all(|other| other == first) { Ok(first.clone()) } else { Err(first.clone()) }
+    let first = inputs.first().map_or(default, |input| &windows[input.node]);
+    match inputs.iter().find(|input| windows[input.node] != *first) {
+        Some(other) => Err(other.clone()),
+        None => Ok(first.clone()),
+    }
+}
+
+/// A join knows the default trigger and windows that do not merge.
+fn check_join(name: &str, strategy: &WindowingStrategy, mark: Mark, report: &mut Report<'_>) {
+    if strategy.trigger != Trigger::Default || strategy.accumulation != Accumulation::Discarding {
+        let help = "window its inputs without `trigger` and `accumulation_mode`, and set those on what follows".to_string();
+        report.error_with_help(mark, format!("`{name}` gives each window out once, at its end: a join has no other trigger"), Some(help));
+    }
+    if strategy.window_fn.merges() {
+        let help = "use fixed, sliding or calendar windows, or join in the global window".to_string();
+        report.error_with_help(mark, format!("`{name}` cannot join within sessions"), Some(help));
+    }
 }

@@ -47,7 +47,7 @@ impl Physical {
         for node in &graph.nodes {
             let kind = match node.transform {
                 Transform::Source { .. } => Some(StageKind::Source),
-                Transform::Combine { .. } => Some(StageKind::Keyed),
+                Transform::Combine { .. } | Transform::Join(_) => Some(StageKind::Keyed),
                 Transform::Sink { .. } => Some(StageKind::Sink),
                 _ => None,
             };

@@ -4,6 +4,7 @@
 
 mod combine;
 mod connector;
+mod join;
 mod plugin;
 mod rows;
 mod testing;
@@ -29,6 +30,7 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "ExtractWindowingInfo",
     "Filter",
     "Flatten",
+    "Join",
     "LogForTesting",
     "MapToFields",
     "Partition",
@@ -44,7 +46,6 @@ const BEAM: &[&str] = &[
     "Create",
     "Enrichment",
     "Explode",
-    "Join",
     "MLTransform",
     "MatchAll",
     "PyTransform",
@@ -107,7 +108,10 @@ pub(crate) struct Context<'a> {
 pub(crate) enum Arity {
     None,
     One,
+    /// All references of all inputs, side by side.
     Many,
+    /// Inputs that are told apart by their names; several references of one are flattened.
+    Named,
 }
 
 /// A transform and its ends.
@@ -157,6 +161,7 @@ pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<
         "WindowIntoWithTriggers" => Lowered::plain(triggering::window_into_with_triggers(&mut fields, context.allowed_lateness, report)),
         "ExtractWindowingInfo" => Lowered::plain(time::extract_windowing_info(&mut fields, report)),
         "LogForTesting" => Lowered::plain(testing::log_for_testing(&mut fields, report)),
+        "Join" => join::join(spec, &mut fields, report),
         "Flatten" => Lowered { arity: Some(Arity::Many), ..Lowered::plain(Some(Transform::Flatten)) },
         "StripErrorMetadata" => Lowered::plain(Some(Transform::StripErrorMetadata)),
         _ => {

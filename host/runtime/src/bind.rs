@@ -5,13 +5,16 @@
 
 mod column_use;
 mod combine;
+mod join;
 mod plugin;
 mod rows;
 mod time;
 
+use crate::expand::{Expanded, expand};
 use crate::failure::Failure;
 use crate::operator::{Port, Refusals};
 use crate::operators::combine::CombinePlan;
+use crate::operators::join::JoinPlan;
 use crate::operators::map::Column;
 use crate::operators::{flatten, strip};
 use arrow::array::timezone::Tz;
@@ -28,6 +31,8 @@ use std::sync::Arc;
 
 /// A graph with its schemas.
 pub struct Bound {
+    /// What runs: the binder's graph, expanded.
+    pub graph: Graph,
     /// In the order of the graph's nodes.
     pub nodes: Vec<BoundNode>,
     /// Open sources by node.
@@ -47,6 +52,14 @@ pub struct BoundNode {
     pub plan: OperatorPlan,
     /// Windows of its input.
     pub window_fn: WindowFn,
+}
+
+impl BoundNode {
+    /// Columns of an output.
+    pub fn schema_of(&self, output: &str) -> SchemaRef {
+        let port = self.ports.iter().position(|port| port == output).expect("the graph names outputs that exist");
+        self.schemas[port].clone()
+    }
 }
 
 /// What a node does, with schemas known.
@@ -72,7 +85,9 @@ pub enum OperatorPlan {
     Partition { by: Expression, outputs: Vec<(String, Port)>, unknown: Option<Port> },
     /// Groups.
     Combine(Box<CombinePlan>),
-    /// Joins inputs.
+    /// Rows of two inputs side by side.
+    Join(Box<JoinPlan>),
+    /// All rows of all inputs.
     Flatten,
     /// Logs.
     Log { level: LogLevel, prefix: String },
@@ -81,7 +96,8 @@ pub enum OperatorPlan {
 }
 
 /// What binding knows of an open source: the columns that its batches have, which are fewer once others are pruned.
-struct OpenSource {
+#[derive(Clone)]
+pub(crate) struct OpenSource {
     schema: SchemaRef,
     bounded: bool,
     element: DataType,
@@ -116,17 +132,26 @@ impl Binder<'_> {
             let open = OpenSource { schema: source.schema(), bounded: source.bounded(), element: source.error_element() };
             known.insert(*node, open);
         }
-        let first = self.pass(&known)?;
-        let uses: Vec<ColumnUse> = self.graph.nodes.iter().map(|node| self.column_use(node, &first)).collect();
-        for (node, wanted) in needed(self.graph, &uses).into_iter().enumerate() {
+        let Expanded { graph, moved } = expand(self, &known)?;
+        let mut known: HashMap<usize, OpenSource> = known.into_iter().map(|(node, source)| (moved[node], source)).collect();
+        let mut sources: HashMap<usize, Box<dyn Source>> = sources.into_iter().map(|(node, source)| (moved[node], source)).collect();
+        let binder = self.over(&graph);
+        let first = binder.pass(&known)?;
+        let uses: Vec<ColumnUse> = graph.nodes.iter().map(|node| binder.column_use(node, &first)).collect();
+        for (node, wanted) in needed(&graph, &uses).into_iter().enumerate() {
             if let (Some(source), Some(known), Some(wanted)) = (sources.get_mut(&node), known.get_mut(&node), wanted) {
                 let kept = known.schema.fields().iter().filter(|field| wanted.contains(field.name())).cloned();
                 known.schema = Arc::new(Schema::new(kept.collect::<Vec<_>>()));
                 source.project(&wanted.into_iter().collect::<Vec<_>>());
             }
         }
-        let nodes = self.pass(&known)?;
-        Ok(Bound { nodes, sources })
+        let nodes = binder.pass(&known)?;
+        Ok(Bound { graph, nodes, sources })
+    }
+
+    /// The same for another graph.
+    pub(crate) fn over<'g>(&'g self, graph: &'g Graph) -> Binder<'g> {
+        Binder { graph, file: self.file.clone(), plugins: self.plugins, parallelism: self.parallelism, state_limit: self.state_limit }
     }
 
     fn pass(&self, sources: &HashMap<usize, OpenSource>) -> Result<Vec<BoundNode>, Failure> {
@@ -138,7 +163,7 @@ impl Binder<'_> {
         Ok(bound)
     }
 
-    fn wrong(&self, node: &Node, place: graph::Place, message: impl Into<String>, help: Option<String>) -> Failure {
+    pub(crate) fn wrong(&self, node: &Node, place: graph::Place, message: impl Into<String>, help: Option<String>) -> Failure {
         Failure::Bind {
             transform: node.name.clone(),
             file: self.file.clone(),
@@ -158,7 +183,8 @@ impl Binder<'_> {
             .map_err(|error| self.wrong(node, expression.place, format!("in `{}`: {}", expression.text, error.message), error.help))
     }
 
-    fn node(&self, node: &Node, bound: &[BoundNode], sources: &HashMap<usize, OpenSource>) -> Result<BoundNode, Failure> {
+    /// One node, when those that it reads are bound.
+    pub(crate) fn node(&self, node: &Node, bound: &[BoundNode], sources: &HashMap<usize, OpenSource>) -> Result<BoundNode, Failure> {
         let site = self.site(node, bound);
         let input = site.input.clone();
         let failed = |message: String| self.wrong(node, node.place, message, None);
@@ -181,6 +207,7 @@ impl Binder<'_> {
             Transform::Filter { keep } => self.filter(&site, keep)?,
             Transform::Partition { by, outputs, unknown_output } => self.partition(&site, by, outputs, unknown_output.as_ref())?,
             Transform::Combine { group_by, combine } => self.combine(&site, group_by, combine)?,
+            Transform::Join(join) => self.join(&site, join)?,
             Transform::Flatten => site.made(OperatorPlan::Flatten, flatten::union(&site.inputs).map_err(failed)?),
             Transform::LogForTesting { level, prefix } => {
                 site.made(OperatorPlan::Log { level: *level, prefix: prefix.clone().unwrap_or_default() }, input)
@@ -195,12 +222,7 @@ impl Binder<'_> {
 
     /// What is known of a node before its transform is looked at.
     fn site<'n>(&self, node: &'n Node, bound: &[BoundNode]) -> Site<'n> {
-        let schema = |input: &graph::Input| {
-            let from = &bound[input.node];
-            let port = from.ports.iter().position(|port| *port == input.output).expect("the graph names outputs that exist");
-            from.schemas[port].clone()
-        };
-        let inputs: Vec<SchemaRef> = node.inputs.iter().map(schema).collect();
+        let inputs: Vec<SchemaRef> = node.inputs.iter().map(|input| bound[input.node].schema_of(&input.output)).collect();
         let strategy = node.inputs.first().and_then(|input| self.graph.nodes[input.node].windowing.clone());
         Site {
             node,
@@ -266,6 +288,11 @@ impl Site<'_> {
             ports.push(LATE.into());
             schemas.push(combine.late_schema.clone());
             combine.late_port = ports.len() - 1;
+        }
+        if let OperatorPlan::Join(join) = &mut plan {
+            ports.push(LATE.into());
+            schemas.push(join.late_schema.clone().unwrap_or_else(|| Arc::new(Schema::empty())));
+            join.late_port = ports.len() - 1;
         }
         let refusals = Refusals { transform: self.node.name.clone(), plugin, port: error_port };
         BoundNode { ports, schemas, refusals, plan, window_fn: self.strategy.window_fn }

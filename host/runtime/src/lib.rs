@@ -2,6 +2,7 @@
 //!
 //! In reading order, which is the life of a record:
 //! - [`run`]: binds the graph, lays tasks out over workers, supervises them.
+//! - [`expand`]: transforms that are several operators become them.
 //! - [`bind`]: schemas, column pruning, what each node needs to become an operator.
 //! - [`source_task`], [`splits`]: rows come in, get an event time, and make the watermark.
 //! - [`task`]: one stage's operators on one worker, and the loop that feeds them.
@@ -17,6 +18,7 @@ pub mod bind;
 pub mod channel;
 pub mod clock;
 pub mod exchange;
+pub mod expand;
 pub mod failure;
 pub mod message;
 pub mod metrics;

@@ -15,7 +15,7 @@ use crate::message::End;
 use crate::metrics::{NodeFigures, NodeMetrics, Scatter, WindowCounts};
 use crate::operator::{MAIN, Operator};
 use crate::operators::sink::{SinkOperator, Summaries};
-use crate::operators::{combine, filter, flatten, log, map, partition, plugin, strip, timestamps, window_into, windowing_info};
+use crate::operators::{combine, filter, flatten, join, log, map, partition, plugin, strip, timestamps, window_into, windowing_info};
 use crate::source_task::{Head, SourceTask, run_source};
 use crate::splits::Splits;
 use crate::task::{Operators, Route, Slot, run_fed};
@@ -116,12 +116,21 @@ struct TaskPlan {
     stop: watch::Receiver<StopMode>,
 }
 
-/// An edge out of a task: node, port, head of the consuming stage, one channel for each of its tasks.
-type Exit = (usize, usize, usize, Vec<Sender>);
+/// An edge out of a task.
+struct Exit {
+    node: usize,
+    port: usize,
+    /// Head of the consuming stage, and which of its inputs this is.
+    head: usize,
+    input: usize,
+    /// One channel for each task of that stage.
+    targets: Vec<Sender>,
+}
 
 enum Feed {
     Reader(Box<dyn Reader>),
-    Channels(Vec<Receiver>),
+    /// Which input of the head each one feeds, and the channel.
+    Channels(Vec<(usize, Receiver)>),
 }
 
 /// Binds and lays out a pipeline.
@@ -145,7 +154,7 @@ pub async fn prepare(graph: Graph, plugins: &[Arc<Plugin>], options: RunOptions)
             stop: reading_stops.clone(),
         })
         .await?;
-    let Bound { nodes, sources } = bound;
+    let Bound { graph, nodes, sources } = bound;
     let progress = Arc::new(Progress {
         nodes: graph
             .nodes
@@ -200,7 +209,7 @@ impl Layout {
         // One channel for each producing and consuming task of an exchange.
         let mut exits: Vec<Vec<Vec<Exit>>> = feeds.iter().map(|tasks| tasks.iter().map(|_| Vec::new()).collect()).collect();
         for (target, stage) in self.physical.stages.iter().enumerate() {
-            for input in &self.graph.nodes[stage.head].inputs {
+            for (number, input) in self.graph.nodes[stage.head].inputs.iter().enumerate() {
                 let port = self.bound[input.node].ports.iter().position(|port| *port == input.output).expect("checked when bound");
                 let producers = self.physical.stages.iter().zip(&mut exits).filter(|(producer, _)| producer.nodes.contains(&input.node));
                 for (_, tasks) in producers {
@@ -208,12 +217,12 @@ impl Layout {
                         let senders = feeds[target].iter_mut().map(|feed| {
                             let (sender, receiver) = channel();
                             match feed {
-                                Feed::Channels(receivers) => receivers.push(receiver),
+                                Feed::Channels(receivers) => receivers.push((number, receiver)),
                                 Feed::Reader(_) => unreachable!("a source has no inputs"),
                             }
                             sender
                         });
-                        task_exits.push((input.node, port, stage.head, senders.collect()));
+                        task_exits.push(Exit { node: input.node, port, head: stage.head, input: number, targets: senders.collect() });
                     }
                 }
             }
@@ -247,7 +256,8 @@ impl Layout {
     fn width(&self, head: usize) -> usize {
         match &self.bound[head].plan {
             OperatorPlan::Combine(plan) if plan.group_by.is_empty() => 1,
-            OperatorPlan::Combine(_) => self.options.parallelism,
+            OperatorPlan::Join(plan) if plan.sides[0].keys.is_empty() => 1,
+            OperatorPlan::Combine(_) | OperatorPlan::Join(_) => self.options.parallelism,
             OperatorPlan::Sink { kind, config } => sink_shards(kind, config),
             _ => 1,
         }
@@ -278,15 +288,20 @@ impl TaskPlan {
     fn operators(&mut self, cancelled: watch::Receiver<bool>) -> Result<Operators, Failure> {
         let mut exchanges = Vec::new();
         let mut routes: HashMap<(usize, usize), Vec<Route>> = HashMap::new();
-        for (node, port, head, targets) in std::mem::take(&mut self.exits) {
-            let division = match &self.bound[head].plan {
-                OperatorPlan::Combine(plan) => Division::ByKey(Box::new(KeyDivision {
+        for Exit { node, port, head, input, targets } in std::mem::take(&mut self.exits) {
+            let by_key = match &self.bound[head].plan {
+                OperatorPlan::Combine(plan) => Some((&plan.group_by, &plan.group_types)),
+                OperatorPlan::Join(plan) => Some((&plan.sides[input].keys, &plan.sides[input].key_types)),
+                _ => None,
+            };
+            let division = match by_key {
+                Some((keys, types)) => Division::ByKey(Box::new(KeyDivision {
                     transform: self.graph.nodes[head].name.clone(),
-                    group_by: plan.group_by.clone(),
-                    encoder: KeyEncoder::new(&plan.group_types).map_err(|message| self.internal(head, message))?,
+                    group_by: keys.clone(),
+                    encoder: KeyEncoder::new(types).map_err(|message| self.internal(head, message))?,
                     keys: Keys::default(),
                 })),
-                _ => Division::To(self.index),
+                None => Division::To(self.index),
             };
             routes.entry((node, port)).or_default().push(Route::Remote { exchange: exchanges.len() });
             exchanges.push(Exchange { division, targets });
@@ -366,6 +381,13 @@ impl TaskPlan {
             OperatorPlan::Filter { keep } => Box::new(filter::Filter { keep, refusals }),
             OperatorPlan::Partition { by, outputs, unknown } => Box::new(partition::Partition { by, outputs, unknown, refusals }),
             OperatorPlan::Combine(plan) => Box::new(combine::Combine::new(*plan, self.progress.windows.clone(), refusals)?),
+            OperatorPlan::Join(plan) => {
+                let inputs = match &self.feed {
+                    Feed::Channels(receivers) => receivers.iter().map(|(input, _)| *input).collect(),
+                    Feed::Reader(_) => Vec::new(),
+                };
+                Box::new(join::Join::new(*plan, inputs, self.progress.windows.clone(), refusals)?)
+            }
             OperatorPlan::Flatten => Box::new(flatten::Flatten { schema }),
             OperatorPlan::Log { level, prefix } => Box::new(log::Log { level, prefix }),
             OperatorPlan::Strip { column } => Box::new(strip::Strip { schema, column }),
@@ -405,7 +427,9 @@ impl TaskPlan {
         let head = self.nodes[0];
         let samples = !self.nodes.iter().any(|node| matches!(self.graph.nodes[*node].transform, Transform::AssignTimestamps { .. }));
         match self.feed {
-            Feed::Channels(receivers) => run_fed(operators, Inputs::new(receivers)).await,
+            Feed::Channels(receivers) => {
+                run_fed(operators, Inputs::new(receivers.into_iter().map(|(_, receiver)| receiver).collect())).await
+            }
             Feed::Reader(reader) => {
                 let bounded = matches!(self.bound[head].plan, OperatorPlan::Source { bounded: true });
                 let refusals = self.bound[head].refusals.clone();

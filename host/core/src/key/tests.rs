@@ -193,3 +193,19 @@ proptest! {
         prop_assert_eq!(plain, keys(&[column(LargeStringArray::from(values))]));
     }
 }
+
+/// What an operator keeps of a row comes back to the bit, however many rows lie one after the other.
+#[test]
+fn rows_come_back_to_the_bit() {
+    let doubles = vec![Some(-0.0), Some(f64::from_bits(0xFFF8_0000_0000_0001)), None, Some(1.5)];
+    let columns = [column(Float64Array::from(doubles.clone())), column(StringArray::from(vec![Some("a\0"), None, Some(""), Some("b")]))];
+    let types: Vec<DataType> = columns.iter().map(|column| column.data_type().clone()).collect();
+    let mut rows = Keys::default();
+    KeyEncoder::for_rows(&types).expect("types of keys").encode(&columns, &mut rows);
+    let decoder = crate::key_decode::KeyDecoder::new(&types).expect("types of keys");
+    let back = decoder.decode_rows([(&rows.bytes[..], 4)].into_iter()).expect("whole rows");
+    let bits = |array: &ArrayRef| array.as_primitive::<Float64Type>().iter().map(|value| value.map(f64::to_bits)).collect::<Vec<_>>();
+    assert_eq!(bits(&back[0]), doubles.iter().map(|value| value.map(f64::to_bits)).collect::<Vec<_>>());
+    assert_eq!(&back[1], &columns[1]);
+    assert!(decoder.decode_rows([(&rows.bytes[..], 3)].into_iter()).is_err(), "a row is left over");
+}

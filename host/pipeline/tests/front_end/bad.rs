@@ -206,7 +206,32 @@ fn windowing() {
     check(&between("{type: ⟦WindowInto}"), &["`WindowInto` needs `windowing`"]);
     let other = "{type: Create, name: B, windowing: {type: fixed, size: 1}, config: {elements: [1]}}";
     let plain = "{type: Create, name: A, config: {elements: [1]}}";
-    check(&composite(&[plain, other, "⟦{type: Flatten, input: [A, B]}"]), &["the inputs of `Flatten` have different windowing"]);
+    check(
+        &composite(&[plain, other, "⟦{type: Flatten, input: [A, B]}"]),
+        &["the inputs of `Flatten` have different windowing: `A` has global, `B/WindowInto[output]` has fixed 1s"],
+    );
+}
+
+#[test]
+fn joins() {
+    let a = "{type: Create, name: A, config: {elements: [1]}}";
+    let b = "{type: Create, name: B, config: {elements: [1]}}";
+    let join = |input: &str, config: &str| composite(&[a, b, &format!("{{type: Join, input: {input}, config: {config}}}")]);
+    let two = |config: &str| join("{a: A, b: B}", config);
+    check(&join("⟦[A, B]", "{equalities: k}"), &["needs two inputs or more, not 1; name each input"]);
+    check(&two("{type: inner}").replace("type: Join", "type: ⟦Join"), &["`Join` needs `equalities`"]);
+    check(&two("{equalities: k, type: ⟦outr}"), &["unknown type of join `outr`; did you mean `outer`?"]);
+    check(&two("{equalities: k, type: {outer: [⟦c]}}"), &["`c` is no input of this join; did you mean"]);
+    check(&two("{equalities: k, type: ⟦{outer: a}}"), &["this is no type of join; write `inner`"]);
+    check(&two("{equalities: [⟦{a: k}]}"), &["an equality names a column of two inputs or more"]);
+    check(&two("{equalities: [{a: k, ⟦x: k}]}"), &["`x` is no input of this join"]);
+    check(&two("{equalities: k, fields: {a: [k], b: [⟦k]}}"), &["two fields `k`; give one of them another name: `{new_name: k}`"]);
+    check(&two("{equalities: k, fields: {a: ⟦3}}"), &["a list or a mapping, not a number"]);
+    check(&two("{equalities: k, ⟦on: k}"), &["unknown key `on` of `Join`"]);
+    check(&join("{a: A, b: B, c: ⟦A}", "{equalities: [{a: k, b: k}]}"), &["no equality joins the input `c` to an input before it"]);
+    let windowed = "{type: Create, name: B, windowing: {type: fixed, size: 1}, config: {elements: [1]}}";
+    let join = "⟦{type: Join, input: {a: A, b: B}, config: {equalities: k}}";
+    check(&composite(&[a, windowed, join]), &["have different windowing: `A` has global, `B/WindowInto[output]` has fixed 1s; give each"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::operator::MAIN;
 use crate::operators::map::Column;
 use pelton_expr::Expression;
 use pelton_pipeline::columns::{ColumnUse, Passes};
-use pelton_pipeline::graph::{LATE, Node, Transform};
+use pelton_pipeline::graph::{Node, Transform};
 use std::collections::BTreeSet;
 
 impl Binder<'_> {
@@ -55,10 +55,14 @@ impl Binder<'_> {
                 ColumnUse { reads: Some(columns(&mut [by].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
             }
             OperatorPlan::Combine(plan) => {
-                let late_is_read =
-                    self.graph.nodes.iter().any(|reader| reader.inputs.iter().any(|input| input.node == node.id && input.output == LATE));
                 let reads = columns(&mut plan.group_by.iter().chain(plan.aggregates.iter().filter_map(|(_, value)| value.as_ref())));
-                ColumnUse { reads: (!late_is_read).then_some(reads), passes: Passes::Nothing }
+                ColumnUse { reads: (!self.late_is_read(node)).then_some(reads), passes: Passes::Nothing }
+            }
+            // One set for both inputs: a column that only the other needs is read for nothing, which is seldom and harmless.
+            OperatorPlan::Join(plan) => {
+                let reads = columns(&mut plan.sides.iter().flat_map(|side| &side.keys));
+                let reads = reads.into_iter().chain(plan.sides.iter().flat_map(|side| side.columns.iter().cloned())).collect();
+                ColumnUse { reads: (!self.late_is_read(node)).then_some(reads), passes: Passes::Nothing }
             }
         }
     }

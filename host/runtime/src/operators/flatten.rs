@@ -24,7 +24,8 @@ impl Operator for Flatten {
     }
 }
 
-fn align(rows: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
+/// The rows with the columns of a union of schemas.
+pub fn align(rows: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
     if rows.schema_ref() == schema {
         return rows.clone();
     }

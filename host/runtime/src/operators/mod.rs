@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod combine;
 pub mod filter;
 pub mod flatten;
+pub mod join;
 pub mod log;
 pub mod map;
 pub mod partition;
