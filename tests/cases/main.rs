@@ -355,3 +355,48 @@ providers:
     let want: Vec<Value> = (0..100).map(|n| json!({"word": format!("w{n}"), "n": 2})).collect();
     assert_eq!(sorted(json_rows(&folder.path().join("rows"))), sorted(want));
 }
+
+#[test]
+fn poison_rows_become_dead_letters_and_the_others_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = root().join("tests/.cache/components/hostile.wasm");
+    let poison = |number: i64| number % 1_000 == 17;
+    let numbers = 0..10_000;
+    let lines: String = numbers.clone().map(|n| format!("{{\"number\": {}}}\n", if poison(n) { -n } else { n })).collect();
+    std::fs::write(folder.path().join("in.jsonl"), lines).unwrap();
+    // Each endless row costs its deadline as often as its batch is halved; filling memory takes longer on a busy machine.
+    for (transform, deadline, words) in [
+        ("poison-panic", "10s", "is poison"),
+        ("poison-loop", "20ms", "deadline"),
+        ("poison-memory", "10s", "memory"),
+        ("poison-stack", "10s", "recursion"),
+    ] {
+        let file = folder.path().join("pipeline.yaml");
+        let text = format!(
+            "pipeline:
+  transforms:
+    - {{type: ReadFromJson, name: Read, config: {{path: '{0}/in.jsonl'}}}}
+    - {{type: Poison, name: Poison, input: Read, config: {{error_handling: {{output: bad}}}}}}
+    - {{type: WriteToJson, name: Good, input: Poison, config: {{path: '{0}/good'}}}}
+    - {{type: WriteToJson, name: Bad, input: Poison.bad, config: {{path: '{0}/bad'}}}}
+providers:
+  - {{type: wasm, config: {{plugin: '{1}'}}, transforms: {{Poison: {transform}}}}}
+options: {{pelton: {{limits: {{call_deadline: {deadline}, memory_bytes: 4MiB, batch_calls: 1000, batch_time: 60s}}}}}}
+",
+            folder.path().display(),
+            plugin.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        balanced(&summary(&[file.to_str().unwrap(), "--parallelism", "2"]));
+        let good = sorted(json_rows(&folder.path().join("good")));
+        assert_eq!(good, sorted(numbers.clone().filter(|n| !poison(*n)).map(|n| json!({"number": n}))), "{transform}");
+        let bad = json_rows(&folder.path().join("bad"));
+        assert_eq!(bad.len(), 10, "{transform}");
+        for row in &bad {
+            let number = -row["element"]["number"].as_i64().unwrap();
+            // Line n + 1 of the file holds the number n.
+            assert_eq!((poison(number), row["position"]["line"].as_i64()), (true, Some(number + 1)), "{row}");
+            assert!(row["msg"].as_str().unwrap().contains(words) && row["transform"] == "Poison", "{row}");
+        }
+    }
+}

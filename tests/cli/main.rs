@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
 
+mod disk;
+mod docs;
+mod macros;
+
 use pelton_tests::pelton::{pelton, root, run, wait_for};
 use std::io::Read;
 use std::path::Path;

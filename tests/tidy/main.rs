@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
 
+mod docs;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

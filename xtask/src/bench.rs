@@ -2,30 +2,31 @@
 
 use crate::guests;
 use crate::step::{Steps, cargo, must};
+use crate::{bench_kafka, flink, peers};
 use anyhow::{Result, bail};
 
-struct Bench {
-    name: &'static str,
-    package: &'static str,
-    target: &'static str,
-}
-
-const BENCHES: &[Bench] = &[Bench { name: "boundary", package: "pelton-plugin", target: "boundary" }];
+/// All benchmarks.
+const NAMES: [&str; 3] = ["boundary", "peers-traffic", "kafka"];
 
 /// Runs the named benchmark, or all.
-pub fn run(name: Option<&str>) -> Result<()> {
-    if name == Some("peers-traffic") {
-        return crate::peers::run();
-    }
-    let chosen: Vec<&Bench> = BENCHES.iter().filter(|bench| name.is_none_or(|name| name == bench.name)).collect();
+pub fn run(named: Option<&str>, with_flink: bool) -> Result<()> {
+    let chosen: Vec<&str> = NAMES.into_iter().filter(|name| named.is_none_or(|named| named == *name)).collect();
     if chosen.is_empty() {
-        let names: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
-        bail!("no benchmark `{}`; there are: {}", name.unwrap_or_default(), names.join(", "));
+        bail!("no benchmark `{}`; there are: {}", named.unwrap_or_default(), NAMES.join(", "));
     }
     let mut steps = Steps::default();
-    steps.run("components", || guests::build_test_components().map(|_| ()));
-    for bench in chosen {
-        steps.run(bench.name, || must(cargo().args(["bench", "-p", bench.package, "--bench", bench.target])));
+    for name in chosen {
+        match name {
+            "peers-traffic" if with_flink => steps.run("peers-traffic with Flink", flink::run),
+            "peers-traffic" => steps.run(name, peers::run),
+            "kafka" => steps.run(name, bench_kafka::run),
+            _ => steps.run(name, boundary),
+        }
     }
     steps.finish("bench")
+}
+
+fn boundary() -> Result<()> {
+    guests::build_test_components()?;
+    must(cargo().args(["bench", "-p", "pelton-plugin", "--bench", "boundary"]))
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`setup`]: everything that a fresh machine needs for the tests.
 //! - [`suites`]: the tests, suite by suite, with their seconds.
-//! - [`mod@bench`]: benchmarks by name; [`peers`]: the comparison with other programs on one job.
+//! - [`mod@bench`]: benchmarks by name; [`peers`] and [`flink`]: the comparison with other programs on one job; [`bench_kafka`]: with a
+//!   bare loop of librdkafka.
 //! - [`beam`]: the real Apache Beam, and the differential suite against it.
 //! - [`ci`]: what has to pass before a change goes in.
 //! - [`guests`]: the components that tests run.
@@ -12,7 +13,9 @@ use clap::{Parser, Subcommand};
 
 mod beam;
 mod bench;
+mod bench_kafka;
 mod ci;
+mod flink;
 mod guests;
 mod peers;
 mod setup;
@@ -39,13 +42,16 @@ enum Task {
         /// Skip the suite on a real broker, and say so.
         #[arg(long)]
         without_kafka: bool,
-        /// `unit`, `plugins`, `doc`, or a test target of the package `pelton-tests`. Default: all.
+        /// `unit`, `fuzz`, `plugins`, `doc`, or a test target of the package `pelton-tests`. Default: all.
         suites: Vec<String>,
     },
     /// Runs a benchmark, or all.
     Bench {
-        /// One of the list that `cargo xtask bench --help` cannot know: a wrong name prints it.
+        /// `boundary`, `peers-traffic` or `kafka`. Default: all.
         name: Option<String>,
+        /// `peers-traffic` against Flink, over 2 M and 10 M lines; fetches Flink once (329 MB).
+        #[arg(long)]
+        with_flink: bool,
     },
     /// Runs the same pipelines here and on the real Apache Beam 2.77.0, and fails where the answers differ.
     #[command(
@@ -74,7 +80,7 @@ fn main() -> anyhow::Result<()> {
             }
             suites::run(&suites, without_kafka)
         }
-        Task::Bench { name } => bench::run(name.as_deref()),
+        Task::Bench { name, with_flink } => bench::run(name.as_deref(), with_flink),
         Task::BeamDiff { arguments } => beam::run(&arguments),
         Task::Ci { without_kafka } => ci::run(without_kafka),
     }

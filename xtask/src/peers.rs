@@ -1,123 +1,112 @@
-//! `bench peers-traffic`: the job of `benches/peers` as three pipelines, against the hand-written program, and against Flink
-//! where it is there. All in one run, taken in turns; ratios of medians are printed.
+//! `bench peers-traffic`: the job of `benches/peers` as three pipelines, against the hand-written program. All in one run, taken in
+//! turns; ratios of medians are printed. [`crate::flink`] adds Flink.
 
 use crate::guests;
-use crate::step::{cache, cargo, must, program, root};
+use crate::step::{cache, cargo, must, program, release_folder, root};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Lines of the input.
-const LINES: u64 = 2_000_000;
-/// What the right answer hashes to.
+pub const LINES: u64 = 2_000_000;
+/// What the right answer to that many lines hashes to.
 const ANSWER: &str = "hash a84f5eea94e8";
 /// Rounds, each running every contestant once.
 const ROUNDS: usize = 3;
 
-struct Contestant {
-    name: &'static str,
-    command: Box<dyn Fn(&Path) -> Command>,
-    /// What it wrote, to be checked.
-    output: &'static str,
+/// A program that does the job.
+pub struct Contestant {
+    pub name: &'static str,
+    /// Its command, given the folder for what it writes.
+    pub command: Box<dyn Fn(&Path) -> Command>,
+    /// What it wrote there, to be checked.
+    pub output: &'static str,
 }
 
 #[derive(Clone, Copy)]
-struct Figures {
-    wall: f64,
-    cpu: f64,
-    peak_mib: f64,
+pub struct Figures {
+    pub wall: f64,
+    pub cpu: f64,
+    pub peak_mib: f64,
 }
 
 pub fn run() -> Result<()> {
-    guests::build_test_components()?;
-    must(cargo().args(["build", "--release", "-p", "pelton-cli"]))?;
-    let rustref = root().join("benches/peers/rustref");
-    must(
-        cargo()
-            .args(["build", "--release", "--manifest-path"])
-            .arg(rustref.join("Cargo.toml"))
-            .env("CARGO_TARGET_DIR", root().join("target/peers")),
-    )?;
-    let input = input()?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
-    let pelton = target.join("release/pelton");
-    let folder = cache()?.join("peers-out");
-    let mut contestants = vec![Contestant {
-        name: "rust",
-        command: Box::new({
-            let input = input.clone();
-            move |out| {
-                let mut command = Command::new(root().join("target/peers/release/rustref"));
-                command.arg(&input).arg(out.join("rust.jsonl"));
-                command
-            }
-        }),
-        output: "rust.jsonl",
-    }];
-    for (name, file, output) in [
-        ("pelton (a) guest parses", "a-guest-parses.yaml", "a.json-00000-of-00001"),
-        ("pelton (b) host parses", "b-host-parses.yaml", "b.json-00000-of-00001"),
-        ("pelton (c) built-ins", "c-built-ins.yaml", "c.json-00000-of-00001"),
-    ] {
-        let (pelton, input) = (pelton.clone(), input.clone());
-        let command = move |out: &Path| {
-            let stem = output.split('-').next().unwrap_or(output);
-            let mut command = Command::new(&pelton);
-            command.arg("run").arg(root().join("benches/peers-traffic").join(file));
-            command.args([
-                "--quiet",
-                "--parallelism",
-                "2",
-                "--set",
-                &format!("input={}", input.display()),
-                "--set",
-                &format!("output={}", out.join(stem).display()),
-            ]);
-            command
-        };
-        contestants.push(Contestant { name, command: Box::new(command), output });
-    }
-    if let Some(flink) = std::env::var_os("FLINK") {
-        let input = input.clone();
-        let command = move |out: &Path| {
-            let mut command = Command::new("bash");
-            command
-                .arg(root().join("benches/peers/flink/run.sh"))
-                .arg(&input)
-                .arg(out.join("flink"))
-                .arg("2")
-                .env("FLINK", &flink)
-                .env("MAIN", "DS");
-            command
-        };
-        contestants.push(Contestant { name: "flink", command: Box::new(command), output: "flink" });
-    } else {
-        println!("flink: left out, since FLINK does not name the pyflink/lib folder of apache-flink-libraries 2.3.0");
-    }
+    build()?;
+    let input = input(LINES)?;
+    let mut contestants = vec![hand_written(&input)];
+    contestants.extend(pelton(&input));
     let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); contestants.len()];
-    for round in 0..ROUNDS {
-        for (contestant, figures) in contestants.iter().zip(&mut figures) {
-            let _ = std::fs::remove_dir_all(&folder);
-            std::fs::create_dir_all(&folder)?;
-            let taken = measure((contestant.command)(&folder)).with_context(|| format!("running {}", contestant.name))?;
-            let answer = program("python3").arg(root().join("benches/peers/check.py")).arg(folder.join(contestant.output)).output()?;
-            let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
-            if !answer.contains(ANSWER) {
-                bail!("{} gave a wrong answer: {answer}", contestant.name);
-            }
-            println!(
-                "round {} {:<26} wall {:6.2} s, cpu {:6.2} s, peak {:5.0} MiB",
-                round + 1,
-                contestant.name,
-                taken.wall,
-                taken.cpu,
-                taken.peak_mib
-            );
-            figures.push(taken);
-        }
+    for _ in 0..ROUNDS {
+        let taken = round(&contestants, LINES)?;
+        figures.iter_mut().zip(taken).for_each(|(figures, (_, taken))| figures.push(taken));
     }
     print_ratios(&contestants, &figures);
     Ok(())
+}
+
+/// Everything that takes part, in release.
+pub fn build() -> Result<()> {
+    guests::build_test_components()?;
+    must(cargo().args(["build", "--release", "-p", "pelton-cli"]))?;
+    let rustref = root().join("benches/peers/rustref/Cargo.toml");
+    let target = root().join("target/peers");
+    must(cargo().args(["build", "--release", "--manifest-path"]).arg(rustref).env("CARGO_TARGET_DIR", target))
+}
+
+/// The program in Rust that all are compared with.
+pub fn hand_written(input: &Path) -> Contestant {
+    let input = input.to_path_buf();
+    let command = move |out: &Path| {
+        let mut command = Command::new(root().join("target/peers/release/rustref"));
+        command.arg(&input).arg(out.join("rust.jsonl"));
+        command
+    };
+    Contestant { name: "rust", command: Box::new(command), output: "rust.jsonl" }
+}
+
+/// The three pipelines.
+pub fn pelton(input: &Path) -> Vec<Contestant> {
+    let pipelines = [
+        ("pelton (a) guest parses", "a-guest-parses.yaml", "a.json-00000-of-00001"),
+        ("pelton (b) host parses", "b-host-parses.yaml", "b.json-00000-of-00001"),
+        ("pelton (c) built-ins", "c-built-ins.yaml", "c.json-00000-of-00001"),
+    ];
+    let contestant = |(name, file, output): (&'static str, &'static str, &'static str)| {
+        let input = input.display().to_string();
+        let command = move |out: &Path| {
+            let stem = output.split('-').next().unwrap_or(output);
+            let mut command = Command::new(release_folder().join("pelton"));
+            command.arg("run").arg(root().join("benches/peers-traffic").join(file)).args(["--quiet", "--parallelism", "2"]);
+            command.args(["--set", &format!("input={input}"), "--set", &format!("output={}", out.join(stem).display())]);
+            command
+        };
+        Contestant { name, command: Box::new(command), output }
+    };
+    pipelines.into_iter().map(contestant).collect()
+}
+
+/// Runs each contestant once; all must give the same answer, and the known one where it is known.
+pub fn round(contestants: &[Contestant], lines: u64) -> Result<Vec<(&'static str, Figures)>> {
+    let folder = cache()?.join("peers-out");
+    let mut taken = Vec::new();
+    let mut right = (lines == LINES).then(|| ANSWER.to_string());
+    for contestant in contestants {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder)?;
+        let figures = measure((contestant.command)(&folder)).with_context(|| format!("running {}", contestant.name))?;
+        let answer = program("python3").arg(root().join("benches/peers/check.py")).arg(folder.join(contestant.output)).output()?;
+        let answer = String::from_utf8_lossy(&answer.stdout).trim().to_string();
+        let right = right.get_or_insert_with(|| answer.clone());
+        if answer.is_empty() || !answer.contains(right.as_str()) {
+            bail!("{} gave a wrong answer: {answer}, not {right}", contestant.name);
+        }
+        println!(
+            "{lines} lines, {:<26} wall {:6.2} s, cpu {:6.2} s, peak {:5.0} MiB",
+            contestant.name, figures.wall, figures.cpu, figures.peak_mib
+        );
+        taken.push((contestant.name, figures));
+    }
+    Ok(taken)
 }
 
 fn print_ratios(contestants: &[Contestant], figures: &[Vec<Figures>]) {
@@ -127,16 +116,7 @@ fn print_ratios(contestants: &[Contestant], figures: &[Vec<Figures>]) {
         values[values.len() / 2]
     };
     let (base_wall, base_cpu) = (median(&figures[0], |f| f.wall), median(&figures[0], |f| f.cpu));
-    let commit = program("git")
-        .args(["rev-parse", "--short", "HEAD"])
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string())
-        .unwrap_or_default();
-    let machine = std::fs::read_to_string("/proc/cpuinfo")
-        .ok()
-        .and_then(|text| text.lines().find(|line| line.starts_with("model name")).map(str::to_string))
-        .unwrap_or_default();
-    println!("\ncommit {commit}, {machine}, medians of {ROUNDS} rounds over {LINES} lines");
+    println!("\n{}, medians of {ROUNDS} rounds over {LINES} lines", machine());
     for (contestant, rounds) in contestants.iter().zip(figures) {
         println!(
             "{:<26} wall {:6.2} s = {:5.2} x rust, cpu {:6.2} s = {:5.2} x rust, peak {:5.0} MiB",
@@ -150,13 +130,22 @@ fn print_ratios(contestants: &[Contestant], figures: &[Vec<Figures>]) {
     }
 }
 
-/// The input, made once by the generator and kept in the cache folder.
-fn input() -> Result<PathBuf> {
-    let path = cache()?.join(format!("peers-log-{LINES}.jsonl"));
+/// What figures have to be read with: the commit and the processor.
+pub fn machine() -> String {
+    let commit = program("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default();
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name)).unwrap_or("unknown");
+    format!("commit {commit}, {} x {model}", cpus.matches("model name").count())
+}
+
+/// An input, made once by the generator and kept in the cache folder.
+pub fn input(lines: u64) -> Result<PathBuf> {
+    let path = cache()?.join(format!("peers-log-{lines}.jsonl"));
     if !path.exists() {
-        println!("making {} (511 MB)", path.display());
+        println!("making {} ({} MB)", path.display(), lines * 255 / 1_000_000);
         let making = path.with_extension("part");
-        must(program("python3").arg(root().join("benches/peers/gen.py")).arg(LINES.to_string()).arg(&making))?;
+        must(program("python3").arg(root().join("benches/peers/gen.py")).arg(lines.to_string()).arg(&making))?;
         std::fs::rename(&making, &path)?;
     }
     Ok(path)

@@ -18,6 +18,11 @@ pub fn cache() -> Result<PathBuf> {
     }
 }
 
+/// Where release builds land.
+pub fn release_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from).join("release")
+}
+
 /// The cargo that runs us.
 pub fn cargo() -> Command {
     program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

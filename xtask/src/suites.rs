@@ -10,6 +10,9 @@ use std::path::PathBuf;
 
 /// Tests beside the code, and the crates' own test folders.
 const UNIT: &str = "unit";
+/// Random inputs to unsafe code: the unit tests whose names begin with [`FUZZ_TESTS`].
+const FUZZ: &str = "fuzz";
+const FUZZ_TESTS: &str = "fuzz_";
 /// Tests of the plugins, run natively as their authors do.
 const PLUGINS: &str = "plugins";
 /// Examples in documentation.
@@ -40,7 +43,11 @@ pub fn run(named: &[String], without_kafka: bool) -> Result<()> {
 
 fn run_one(name: &str) -> Result<()> {
     match name {
-        UNIT => must(cargo().args(["test", "--workspace", "--exclude", "pelton-tests", "--lib", "--bins", "--tests"])),
+        UNIT => {
+            let unit = ["test", "--workspace", "--exclude", "pelton-tests", "--lib", "--bins", "--tests"];
+            must(cargo().args(unit).args(["--", "--skip", FUZZ_TESTS]))
+        }
+        FUZZ => must(cargo().args(["test", "--workspace", "--exclude", "pelton-tests", "--lib", "--", FUZZ_TESTS])),
         DOC => must(cargo().args(["test", "--workspace", "--doc"])),
         PLUGINS => test_plugins(),
         // Of the workspace, so that dependencies have the features that they were built with before.
@@ -50,7 +57,7 @@ fn run_one(name: &str) -> Result<()> {
 
 /// Only these never run a guest.
 fn needs_components(name: &str) -> bool {
-    ![DOC, PLUGINS, "beam", "tidy"].contains(&name)
+    ![DOC, FUZZ, PLUGINS, "beam", "tidy"].contains(&name)
 }
 
 /// All suites: those of crates first, the broker's last.
@@ -67,7 +74,7 @@ fn suites() -> Result<Vec<String>> {
         .filter_map(|target| target["name"].as_str().map(str::to_string))
         .collect();
     targets.sort_by_key(|name| (name == KAFKA, name.clone()));
-    Ok([UNIT, DOC, PLUGINS].into_iter().map(str::to_string).chain(targets).collect())
+    Ok([UNIT, FUZZ, DOC, PLUGINS].into_iter().map(str::to_string).chain(targets).collect())
 }
 
 /// Plugins are crates of their own; one folder for what they build, since they share their dependencies.
@@ -108,6 +115,6 @@ mod tests {
     fn the_broker_comes_last_and_every_target_is_a_suite() {
         let all = suites().expect("cargo knows the workspace");
         assert_eq!(all.last().map(String::as_str), Some(KAFKA));
-        assert!(["unit", "cases", "cli", "tidy"].iter().all(|name| all.iter().any(|suite| suite == name)), "{all:?}");
+        assert!(["unit", "fuzz", "cases", "cli", "tidy"].iter().all(|name| all.iter().any(|suite| suite == name)), "{all:?}");
     }
 }

@@ -16,6 +16,8 @@ mod create;
 pub mod error;
 pub mod file;
 pub mod format;
+#[cfg(test)]
+mod fuzz;
 mod generate;
 pub mod kafka;
 mod parquet_write;

@@ -7,6 +7,7 @@
 //! - [`window`]: window functions and which windows a row belongs to.
 //! - [`calendar`]: windows of days, weeks and months in a time zone.
 //! - [`strategy`]: windows, triggers, accumulation: what a grouping needs to know.
+//! - [`trigger`](strategy::Trigger), [`pane`]: when a key's window gives out what it holds.
 //! - [`watermark`]: how far event time has come, per partition and per task; what is late.
 //! - [`key`], [`key_decode`]: canonical key bytes, key groups, and key columns back from the bytes.
 //! - [`bisect`]: how a failed batch is retried and halved.
@@ -21,8 +22,10 @@ pub mod catalog;
 pub mod fault;
 pub mod key;
 pub mod key_decode;
+pub mod pane;
 pub mod strategy;
 pub mod time;
+mod trigger;
 pub mod watermark;
 pub mod window;
 

@@ -1,4 +1,5 @@
-//! Expressions and aggregates as the file writes them. Their text is compiled later, when the columns are known.
+//! Expressions and aggregates as the file writes them. Their grammar is checked here; they are compiled later, when the columns are
+//! known.
 
 use crate::fields::{Fields, text};
 use crate::graph::{Aggregate, AggregateFunction, Expression, Language};
@@ -76,7 +77,33 @@ fn scalar(yaml: &Yaml, dialect: Dialect, output_type: Option<String>, report: &m
             return None;
         }
     };
-    Some(Expression { language: dialect.0?, text, place: report.place(yaml.mark), output_type })
+    let language = dialect.0?;
+    check_syntax(language, &text, yaml.mark, report);
+    Some(Expression { language, text, place: report.place(yaml.mark), output_type })
+}
+
+/// Reports what no columns could make right.
+fn check_syntax(language: Language, text: &str, mark: Mark, report: &mut Report<'_>) {
+    let language = match language {
+        Language::Generic => pelton_expr::Language::Generic,
+        Language::Sql => pelton_expr::Language::Sql,
+    };
+    if report.is_wrong_at(mark) {
+        return;
+    }
+    if let Err(error) = pelton_expr::check_syntax(language, text) {
+        let mark = error.offset.and_then(|offset| inside(text, offset, mark, report)).unwrap_or(mark);
+        report.error_with_help(mark, format!("in `{text}`: {}", error.message), error.help);
+    }
+}
+
+/// The place of a byte of a text, if the file has the text on one line as it is, with or without quotes.
+fn inside(text: &str, offset: usize, mark: Mark, report: &Report<'_>) -> Option<Mark> {
+    let line: String = report.source().expanded_line(mark.line).chars().skip(mark.column - 1).collect();
+    let quotes = usize::from(line.starts_with(['\'', '"']));
+    let found = line.get(quotes..)?.starts_with(text);
+    let before = text.get(..offset)?.chars().count();
+    found.then_some(Mark { column: mark.column + quotes + before, length: 1, ..mark })
 }
 
 /// A column by its name.

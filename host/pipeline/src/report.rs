@@ -40,6 +40,13 @@ impl<'s> Report<'s> {
         self.source
     }
 
+    /// Whether there is a mistake at this place already; what follows from it is not told.
+    pub fn is_wrong_at(&self, mark: Mark) -> bool {
+        let place = self.place(mark);
+        let here = |finding: &&Diagnostic| (finding.line, finding.column) == (place.line, place.column);
+        self.findings.iter().filter(here).any(|finding| finding.severity == Severity::Error)
+    }
+
     /// Whether there are mistakes so far.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)

@@ -83,7 +83,7 @@ impl Engine {
         Ok(Arc::new(Plugin::describe(self.core.clone(), name, &digest, bytes.len() as u64, imports, &component)?))
     }
 
-    fn compile(&self, name: &str, bytes: &[u8], digest: &str) -> Result<Component, PluginError> {
+    pub(crate) fn compile(&self, name: &str, bytes: &[u8], digest: &str) -> Result<Component, PluginError> {
         let key = self.cache_key(digest);
         if let Some(code) = self.core.cache.as_ref().and_then(|cache| cache.load(&key)) {
             // SAFETY: the MAC shows that this user's own Pelton wrote these bytes with `Component::serialize`, and the key of the entry

@@ -18,6 +18,8 @@ mod descriptor;
 mod engine;
 mod error;
 mod flatten;
+#[cfg(test)]
+mod fuzz;
 mod guest;
 mod instance;
 mod limits;

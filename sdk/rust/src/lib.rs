@@ -43,6 +43,8 @@ pub mod columns;
 #[cfg(target_arch = "wasm32")]
 pub mod component;
 pub mod config;
+#[cfg(test)]
+mod fuzz;
 pub mod json;
 pub mod log;
 pub mod metrics;

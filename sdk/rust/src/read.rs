@@ -391,7 +391,8 @@ macro_rules! map {
 map!(BTreeMap<K, V>, [+ Ord]);
 map!(Vec<(K, V)>, []);
 
-/// A row type inside a row is a struct column.
+/// A row type inside a row is a struct column. (Of a type that is neither, the message of `Read` says more.)
+#[diagnostic::do_not_recommend]
 impl<'a, T: ReadRow<'a>> Read<'a> for T {
     type Reader = (Validity<'a>, T::Readers);
     fn wanted() -> String {

@@ -331,7 +331,8 @@ macro_rules! map {
 map!(BTreeMap<K, V>);
 map!(Vec<(K, V)>);
 
-/// A row type inside a row is a struct column.
+/// A row type inside a row is a struct column. (Of a type that is neither, the message of `Write` says more.)
+#[diagnostic::do_not_recommend]
 impl<T: WriteRow> Write for T {
     type Writer = (Validity, T::Writers);
     fn fields(name: &str, nullable: bool, out: &mut Vec<Field>) {

@@ -29,6 +29,7 @@ const FILES: &[(&str, &str)] = &embedded![
     "src/columns.rs",
     "src/component.rs",
     "src/config.rs",
+    "src/fuzz.rs",
     "src/json.rs",
     "src/lib.rs",
     "src/log.rs",

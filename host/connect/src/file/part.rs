@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use pelton_core::{Instant, RowError};
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -33,6 +33,8 @@ pub struct Part {
     io: Handle,
     encode: Box<dyn Encode>,
     temporary: Temporary,
+    /// What messages name: the hidden file, or the pipe or device.
+    path: PathBuf,
     file: Option<File>,
     writing: Option<Writing>,
     buffer: Vec<u8>,
@@ -68,21 +70,29 @@ impl Part {
             File::create_new(&created).map_err(|error| ConnectError::of_file("write", &created, &error))
         })
         .await?;
-        Part::begin(io, file, Temporary(Some(path)), encode, begun)
+        Part::begin(io, file, path.clone(), Temporary(Some(path)), encode, begun)
     }
 
     /// Writes into a pipe or a device; waits for somebody to read a pipe.
     pub async fn into_stream(io: Handle, path: PathBuf, encode: Box<dyn Encode>, begun: Instant) -> Result<Part, ConnectError> {
-        let open = move || File::options().write(true).open(&path).map_err(|error| ConnectError::of_file("write", &path, &error));
+        let opened = path.clone();
+        let open = move || File::options().write(true).open(&opened).map_err(|error| ConnectError::of_file("write", &opened, &error));
         let file = on(&io, open).await?;
-        Part::begin(io, file, Temporary(None), encode, begun)
+        Part::begin(io, file, path, Temporary(None), encode, begun)
     }
 
-    fn begin(io: Handle, file: File, temporary: Temporary, mut encode: Box<dyn Encode>, begun: Instant) -> Result<Part, ConnectError> {
+    fn begin(
+        io: Handle,
+        file: File,
+        path: PathBuf,
+        temporary: Temporary,
+        mut encode: Box<dyn Encode>,
+        begun: Instant,
+    ) -> Result<Part, ConnectError> {
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         encode.begin(&mut buffer).map_err(ConnectError::internal)?;
         let bytes = buffer.len() as u64;
-        Ok(Part { io, encode, temporary, file: Some(file), writing: None, buffer, spare: Vec::new(), bytes, rows: 0, begun })
+        Ok(Part { io, encode, temporary, path, file: Some(file), writing: None, buffer, spare: Vec::new(), bytes, rows: 0, begun })
     }
 
     /// Adds rows of a batch.
@@ -146,8 +156,7 @@ impl Part {
         let Some(writing) = &mut self.writing else { return Ok(()) };
         let written = writing.await.map_err(ConnectError::internal)?;
         self.writing = None;
-        let path: &Path = self.temporary.0.as_deref().unwrap_or(Path::new(""));
-        let (file, buffer) = written.map_err(|error| ConnectError::of_file("write", path, &error))?;
+        let (file, buffer) = written.map_err(|error| ConnectError::of_file("write", &self.path, &error))?;
         (self.file, self.spare) = (Some(file), buffer);
         Ok(())
     }

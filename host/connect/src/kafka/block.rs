@@ -53,7 +53,11 @@ pub fn headers_type() -> DataType {
     DataType::List(Arc::new(Field::new("item", DataType::Struct(header_fields()), true)))
 }
 
-type HeaderBuilder = ListBuilder<StructBuilder>;
+pub(super) type HeaderBuilder = ListBuilder<StructBuilder>;
+
+pub(super) fn header_builder() -> HeaderBuilder {
+    ListBuilder::new(StructBuilder::from_fields(header_fields(), 0))
+}
 
 /// Collects a block.
 #[derive(Debug)]
@@ -77,7 +81,7 @@ impl BlockBuilder {
             times: Vec::new(),
             values: BinaryBuilder::new(),
             keys: wanted.key.as_ref().map(|_| BinaryBuilder::new()),
-            headers: wanted.headers.as_ref().map(|_| ListBuilder::new(StructBuilder::from_fields(header_fields(), 0))),
+            headers: wanted.headers.as_ref().map(|_| header_builder()),
             bad_headers: Vec::new(),
             bytes: 0,
         }
@@ -152,25 +156,34 @@ fn append_headers(message: &BorrowedMessage<'_>, headers: &mut HeaderBuilder) ->
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is alive while it is borrowed, and `list` is a valid place for the pointer.
     let found = unsafe { native::rd_kafka_message_headers(message.ptr(), &mut list) };
-    let mut valid = true;
-    let mut index = 0;
     if found != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         headers.append(true);
         return true;
     }
+    // SAFETY: `list` was set by the call above and belongs to the message, which is borrowed for longer than this call.
+    unsafe { append_list(list, headers) }
+}
+
+/// Adds a list of librdkafka's as one list of ours; false if a name is not UTF-8.
+///
+/// # Safety
+/// `list` is a list of headers that lives, unchanged, until this returns.
+pub(super) unsafe fn append_list(list: *const native::rd_kafka_headers_t, headers: &mut HeaderBuilder) -> bool {
+    let mut valid = true;
+    let mut index = 0;
     loop {
         let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0usize);
-        // SAFETY: `list` was set by the call above and belongs to the message; the three places are valid.
+        // SAFETY: the caller says that `list` lives; the three places are valid.
         let error = unsafe { native::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut length) };
         if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             break;
         }
-        // SAFETY: librdkafka ends names with a zero byte, and they live as long as the message.
+        // SAFETY: librdkafka ends names with a zero byte, and they live as long as the list.
         let Ok(name) = unsafe { CStr::from_ptr(name) }.to_str() else {
             valid = false;
             break;
         };
-        // SAFETY: a value that is not null has `length` bytes, which live as long as the message.
+        // SAFETY: a value that is not null has `length` bytes, which live as long as the list.
         let value = (!value.is_null()).then(|| unsafe { std::slice::from_raw_parts(value.cast::<u8>(), length) });
         let header = headers.values();
         header.field_builder::<StringBuilder>(0).expect("a header's first field is its name").append_value(name);

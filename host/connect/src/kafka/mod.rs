@@ -20,6 +20,8 @@ mod client;
 pub mod configs;
 mod decode;
 mod encode;
+#[cfg(test)]
+mod fuzz;
 mod poll;
 pub mod settings;
 mod sink;

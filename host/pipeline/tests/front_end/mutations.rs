@@ -20,7 +20,7 @@ pipeline:
       input: Create
       transforms:
         - {type: Parse, config: {limit: 3, error_handling: {output: bad}}}
-        - {type: MapToFields, config: {language: sql, fields: {a: a + 1, b: |
+        - {type: MapToFields, config: {language: sql, fields: {a: a + 1, b:
             lower(b)}}}
       extra_transforms:
         - {type: WriteToJson, input: Parse.bad, config: {path: bad}}

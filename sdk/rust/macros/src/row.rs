@@ -1,7 +1,8 @@
 //! `#[derive(Row)]`: reading and writing a struct, field by field.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, GenericParam, Index, Lifetime, LitStr, Result};
 
 pub fn expand(input: DeriveInput) -> Result<TokenStream> {
@@ -24,11 +25,16 @@ pub fn expand(input: DeriveInput) -> Result<TokenStream> {
     // A field such as `&'static str` can be written and not read; the bound puts off the question until somebody reads the row.
     let fixed: Vec<_> = types.iter().filter(|kind| quote!(#kind).to_string().contains("'static")).collect();
 
+    // Spanned as the type is, so that a type that cannot stand in a column is shown where the author wrote it.
+    let reads: Vec<_> =
+        types.iter().map(|kind| quote_spanned!(kind.span()=> <#kind as ::pelton_sdk::expansion::Read<#lifetime>>)).collect();
+    let writes: Vec<_> = types.iter().map(|kind| quote_spanned!(kind.span()=> <#kind as ::pelton_sdk::expansion::Write>)).collect();
+
     Ok(quote! {
         impl<#lifetime> ::pelton_sdk::expansion::ReadRow<#lifetime> for #name #generics
         where #(#fixed: ::pelton_sdk::expansion::Read<#lifetime>,)*
         {
-            type Readers = (#(<#types as ::pelton_sdk::expansion::Read<#lifetime>>::Reader,)*);
+            type Readers = (#(#reads::Reader,)*);
             fn wants() -> ::std::vec::Vec<::pelton_sdk::expansion::Want> {
                 ::std::vec![#(::pelton_sdk::expansion::want::<#types>(#columns)),*]
             }
@@ -42,22 +48,22 @@ pub fn expand(input: DeriveInput) -> Result<TokenStream> {
         }
 
         impl #generics ::pelton_sdk::expansion::WriteRow for #name #generics {
-            type Writers = (#(<#types as ::pelton_sdk::expansion::Write>::Writer,)*);
+            type Writers = (#(#writes::Writer,)*);
             fn fields(out: &mut ::std::vec::Vec<::pelton_sdk::expansion::Field>) {
-                #(<#types as ::pelton_sdk::expansion::Write>::fields(#columns, false, out);)*
+                #(#writes::fields(#columns, false, out);)*
             }
             fn writers(rows: usize) -> Self::Writers {
-                (#(<#types as ::pelton_sdk::expansion::Write>::writer(rows),)*)
+                (#(#writes::writer(rows),)*)
             }
             #[inline(always)]
             fn write(self, writers: &mut Self::Writers) {
-                #(::pelton_sdk::expansion::Write::write(self.#idents, &mut writers.#numbers);)*
+                #(#writes::write(self.#idents, &mut writers.#numbers);)*
             }
             fn write_filler(writers: &mut Self::Writers) {
-                #(<#types as ::pelton_sdk::expansion::Write>::write_filler(&mut writers.#numbers);)*
+                #(#writes::write_filler(&mut writers.#numbers);)*
             }
             fn finish(writers: Self::Writers, out: &mut ::pelton_sdk::expansion::Buffers) {
-                #(<#types as ::pelton_sdk::expansion::Write>::finish(writers.#numbers, out);)*
+                #(#writes::finish(writers.#numbers, out);)*
             }
         }
     })
