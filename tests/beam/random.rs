@@ -340,6 +340,7 @@ impl Maker {
                 (Kind::Text, false) => &["min", "max", "count", "group"],
                 (Kind::Bool, false) => &["any", "all", "count"],
                 (Kind::Ints, false) => &["concat", "count"],
+                (Kind::Int | Kind::Float | Kind::Text, true) => &["count", "group"],
                 _ => continue,
             };
             let function = *self.dice.pick(choices);

@@ -90,7 +90,9 @@ impl Connector<'_, '_, '_, '_> {
         if let Some(item) = named {
             return Found::One(*item);
         }
-        let typed: Vec<usize> = items.iter().copied().filter(|&item| self.items[item].spec.kind == name).collect();
+        // Beam calls a chain without a name `Chain`.
+        let is = |kind: &str| kind == name || (kind == "chain" && name == "Chain");
+        let typed: Vec<usize> = items.iter().copied().filter(|&item| is(&self.items[item].spec.kind)).collect();
         match typed.as_slice() {
             [] => Found::Nothing,
             [item] => Found::One(*item),
