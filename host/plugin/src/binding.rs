@@ -1,6 +1,7 @@
 //! One transform of a component, opened with a config for an input schema: what crosses, and what comes back.
 
 use crate::contract::{Opened, batch};
+use crate::descriptor::Role;
 use crate::error::PluginError;
 use crate::guest::Guest;
 use crate::instance::Instance;
@@ -34,6 +35,9 @@ pub struct Binding {
     pub metrics: Vec<MetricSpec>,
     /// Bounds of each instance and call.
     pub limits: Limits,
+    pub(crate) role: Role,
+    /// Key columns of the input, of a stateful transform.
+    pub(crate) key: Vec<usize>,
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) config: String,
 }
@@ -60,6 +64,8 @@ pub struct Needs {
     pub windows: bool,
     /// Pane of each row; as for windows.
     pub panes: bool,
+    /// Key of each group, of a stateful transform.
+    pub keys: bool,
 }
 
 /// A metric of the author.
@@ -89,6 +95,8 @@ impl Binding {
     pub(crate) fn bind(
         plugin: &Arc<Plugin>,
         transform: &str,
+        role: Role,
+        key: Vec<usize>,
         config: &serde_json::Value,
         input: &SchemaRef,
         limits: &Limits,
@@ -101,6 +109,8 @@ impl Binding {
             needs: Needs::default(),
             metrics: vec![],
             limits: limits.clone(),
+            role,
+            key,
             plugin: plugin.clone(),
             config: config.to_string(),
         };
@@ -173,6 +183,7 @@ impl Shape {
             event_times: opened.needs.contains(batch::Needs::EVENT_TIMES),
             windows: opened.needs.contains(batch::Needs::WINDOWS),
             panes: opened.needs.contains(batch::Needs::PANES),
+            keys: opened.needs.contains(batch::Needs::KEYS),
         };
         Ok(Shape { reads, needs, outputs, metrics: opened.metrics.into_iter().map(metric).collect() })
     }
@@ -181,13 +192,7 @@ impl Shape {
 fn output(told: batch::OutputSchema, input: &Schema) -> Result<OutputBinding, String> {
     let about = |why: String| format!("output `{}`: {why}", told.tag);
     let passes = columns(&told.passes, input).map_err(|why| about(format!("`passes` {why}")))?;
-    let flat = told.adds.into_iter().map(|field| FlatField {
-        name: field.name,
-        format: field.format,
-        nullable: field.nullable,
-        children: field.children,
-    });
-    let adds = unflatten_schema(&flat.collect::<Vec<_>>()).map_err(about)?;
+    let adds = unflatten_schema(&told.adds.into_iter().map(FlatField::from).collect::<Vec<_>>()).map_err(about)?;
     let fields: Vec<FieldRef> = passes.iter().map(|column| input.fields()[*column].clone()).chain(adds.iter().cloned()).collect();
     let mut names = HashSet::new();
     if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {

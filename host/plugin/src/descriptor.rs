@@ -1,8 +1,15 @@
 //! What a component says about itself, owned and serialisable. The source is `wit/spec.wit`, which documents each field.
 
 use crate::contract::{describe, spec};
+use crate::schema::{FlatField, unflatten_schema};
 use serde::Serialize;
 use std::collections::HashSet;
+use std::fmt;
+
+/// States of a transform.
+const MAX_STATES: usize = 64;
+/// Timers of a transform; their numbers are tags of a byte in the host's timers.
+const MAX_TIMERS: usize = 64;
 
 /// A component's name, version and transforms.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,14 +37,73 @@ pub struct TransformSpec {
     pub reads: Vec<ColumnNeed>,
     /// Tags of its outputs; the main one is `""`.
     pub outputs: Vec<String>,
-    /// Names of its states.
-    pub states: Vec<String>,
-    /// Names of its timers.
-    pub timers: Vec<String>,
+    /// Its states, numbered as they stand.
+    pub states: Vec<StateSpec>,
+    /// Its timers, numbered as they stand.
+    pub timers: Vec<TimerSpec>,
+}
+
+/// State of one name, kept by key and window.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StateSpec {
+    /// Unique in its transform.
+    pub name: String,
+    /// Value, list or map.
+    pub kind: StateKind,
+    /// The type of a value, an item or a map's value; absent when only the plugin knows.
+    pub value: Option<String>,
+    /// The same for a map's keys.
+    pub key: Option<String>,
+    /// Whether the bytes are of the contract's plain encoding.
+    pub plain: bool,
+    /// Version of the type.
+    pub version: u32,
+    /// When it is dropped by itself.
+    pub ttl: Option<Ttl>,
+}
+
+/// What a state holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateKind {
+    /// One value.
+    Value,
+    /// Items in the order of appending.
+    List,
+    /// Values by key.
+    Map,
+}
+
+/// A time to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Ttl {
+    /// Microseconds; more than 0.
+    pub micros: i64,
+    /// The clock that counts.
+    pub domain: TimeDomain,
+}
+
+/// Which clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeDomain {
+    /// The watermark.
+    EventTime,
+    /// The time of day.
+    ProcessingTime,
+}
+
+/// A timer of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TimerSpec {
+    /// Unique in its transform.
+    pub name: String,
+    /// The clock that fires it.
+    pub domain: TimeDomain,
 }
 
 /// The world that a transform follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Stateless.
@@ -46,6 +112,36 @@ pub enum Role {
     StatefulTransform,
     /// An aggregation.
     Combine,
+}
+
+impl Role {
+    /// Name of the interface that a component of this role exports.
+    pub(crate) fn interface(self) -> &'static str {
+        match self {
+            Role::Transform => "do-fn",
+            Role::StatefulTransform => "stateful-do-fn",
+            Role::Combine => "combine-fn",
+        }
+    }
+
+    /// How a pipeline uses it.
+    pub(crate) fn use_it(self) -> &'static str {
+        match self {
+            Role::Transform => "take `key` out of its config",
+            Role::StatefulTransform => "say which columns are its key, with `key: [..]` in its config",
+            Role::Combine => "name it in a `Combine`: `combine: {out: {value: x, fn: {type: NAME}}}`",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Transform => "a stateless transform",
+            Role::StatefulTransform => "a stateful transform",
+            Role::Combine => "an aggregation (CombineFn)",
+        })
+    }
 }
 
 /// A column that is read.
@@ -74,18 +170,94 @@ impl Descriptor {
 fn transform(told: spec::TransformSpec) -> Result<TransformSpec, String> {
     let config_schema = serde_json::from_str(&told.config_schema)
         .map_err(|error| format!("the config schema of its transform `{}` is not JSON: {error}", told.name))?;
+    let about = |why: String| format!("the descriptor of its transform `{}` is wrong: {why}", told.name);
+    let (states, timers) = (states(told.states).map_err(about)?, timers(told.timers).map_err(about)?);
+    let role = match told.role {
+        spec::Role::Transform => Role::Transform,
+        spec::Role::StatefulTransform => Role::StatefulTransform,
+        spec::Role::Combine => Role::Combine,
+    };
+    if role != Role::StatefulTransform && (!states.is_empty() || !timers.is_empty()) {
+        return Err(about(format!("{role} has no states and no timers")));
+    }
     Ok(TransformSpec {
         name: told.name,
         summary: told.summary,
-        role: match told.role {
-            spec::Role::Transform => Role::Transform,
-            spec::Role::StatefulTransform => Role::StatefulTransform,
-            spec::Role::Combine => Role::Combine,
-        },
+        role,
         config_schema,
         reads: told.reads.into_iter().map(|need| ColumnNeed { name: need.name, formats: need.formats }).collect(),
         outputs: told.outputs,
-        states: told.states.into_iter().map(|state| state.name).collect(),
-        timers: told.timers.into_iter().map(|timer| timer.name).collect(),
+        states,
+        timers,
     })
+}
+
+fn states(told: Vec<spec::StateSpec>) -> Result<Vec<StateSpec>, String> {
+    if told.len() > MAX_STATES {
+        return Err(format!("it has {} states; {MAX_STATES} are allowed", told.len()));
+    }
+    let states = told.into_iter().map(state).collect::<Result<Vec<_>, _>>()?;
+    unique("states", states.iter().map(|state| state.name.as_str()))?;
+    Ok(states)
+}
+
+fn state(told: spec::StateSpec) -> Result<StateSpec, String> {
+    let name = told.name;
+    let about = |why: String| format!("state `{name}`: {why}");
+    let ttl = match told.ttl {
+        Some(ttl) => match i64::try_from(ttl.duration_us) {
+            Ok(micros) if micros > 0 => Some(Ttl { micros, domain: domain(ttl.domain) }),
+            _ => return Err(about(format!("a TTL of {} microseconds is none", ttl.duration_us))),
+        },
+        None => None,
+    };
+    Ok(StateSpec {
+        kind: match told.kind {
+            spec::StateKind::Value => StateKind::Value,
+            spec::StateKind::ListState => StateKind::List,
+            spec::StateKind::MapState => StateKind::Map,
+        },
+        value: type_of(told.value).map_err(about)?,
+        key: type_of(told.key).map_err(about)?,
+        plain: told.encoding == spec::Encoding::Plain,
+        version: told.version,
+        ttl,
+        name,
+    })
+}
+
+/// The one field of a flattened schema, in words.
+fn type_of(told: Vec<spec::Field>) -> Result<Option<String>, String> {
+    let flat: Vec<_> = told.into_iter().map(FlatField::from).collect();
+    let fields = unflatten_schema(&flat)?;
+    match fields.len() {
+        0 => Ok(None),
+        1 => Ok(Some(fields[0].data_type().to_string())),
+        more => Err(format!("its type has {more} fields at the top, not one")),
+    }
+}
+
+fn timers(told: Vec<spec::TimerSpec>) -> Result<Vec<TimerSpec>, String> {
+    if told.len() > MAX_TIMERS {
+        return Err(format!("it has {} timers; {MAX_TIMERS} are allowed", told.len()));
+    }
+    unique("timers", told.iter().map(|timer| timer.name.as_str()))?;
+    Ok(told.into_iter().map(|timer| TimerSpec { name: timer.name, domain: domain(timer.domain) }).collect())
+}
+
+fn domain(told: spec::TimeDomain) -> TimeDomain {
+    match told {
+        spec::TimeDomain::EventTime => TimeDomain::EventTime,
+        spec::TimeDomain::ProcessingTime => TimeDomain::ProcessingTime,
+    }
+}
+
+fn unique<'n>(what: &str, names: impl Iterator<Item = &'n str>) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(format!("two {what} have the name `{name}`"));
+        }
+    }
+    Ok(())
 }

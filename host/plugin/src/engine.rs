@@ -21,8 +21,8 @@ use wasmtime::component::types::{Component as ComponentType, ComponentItem};
 const MAX_COMPONENT_BYTES: u64 = 256 << 20;
 /// Version of wasmtime, whose compiled code no other version may run.
 const WASMTIME: &str = "48.0.8";
-/// The one interface that every plugin may import.
-const LOG: &str = "pelton:plugin/log";
+/// The interfaces that every plugin may import: its log, and its own state.
+const GRANTED: [&str; 2] = ["pelton:plugin/log", "pelton:plugin/state"];
 
 /// How an engine is set up.
 #[derive(Clone, Debug, Default)]
@@ -121,7 +121,7 @@ impl Engine {
         key.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
     }
 
-    /// Names of the imported interfaces; all but the log are refused. Interfaces of types alone are no capability.
+    /// Names of the imported interfaces; all but its log and its state are refused. Interfaces of types alone are no capability.
     fn check_imports(&self, name: &str, kind: &ComponentType) -> Result<Vec<String>, PluginError> {
         let mut names = vec![];
         for (import, item) in kind.imports(&self.core.wasm) {
@@ -134,7 +134,7 @@ impl Engine {
             if is_types {
                 continue;
             }
-            if import != format!("{LOG}@{VERSION}") {
+            if !GRANTED.iter().any(|granted| import == format!("{granted}@{VERSION}")) {
                 return Err(PluginError::Import { plugin: name.into(), import: import.into() });
             }
             names.push(import.to_owned());
@@ -146,16 +146,12 @@ impl Engine {
     fn check_exports(&self, name: &str, kind: &ComponentType) -> Result<(), PluginError> {
         let exports: Vec<_> = kind.exports(&self.core.wasm).map(|(export, _)| export).collect();
         let has = |interface: &str| exports.contains(&format!("pelton:plugin/{interface}@{VERSION}").as_str());
-        if has("plugin") && has("do-fn") {
+        if has("plugin") && ["do-fn", "stateful-do-fn", "combine-fn"].into_iter().any(has) {
             return Ok(());
         }
-        let found = match exports.as_slice() {
-            [] => "nothing".into(),
-            _ if has("stateful-do-fn") => "the world `stateful-transform`, which this version does not run yet".into(),
-            _ if has("combine-fn") => "the world `combine`, which this version does not run yet".into(),
-            exports => exports.join(", "),
-        };
-        Err(PluginError::WrongWorld { plugin: name.into(), found, wanted: format!("the world `transform` of pelton:plugin@{VERSION}") })
+        let found = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
+        let wanted = format!("a world of pelton:plugin@{VERSION} (`transform`, `stateful-transform` or `combine`)");
+        Err(PluginError::WrongWorld { plugin: name.into(), found, wanted })
     }
 }
 

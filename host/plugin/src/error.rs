@@ -35,6 +35,20 @@ pub enum PluginError {
         /// What was looked for.
         wanted: String,
     },
+    /// A transform that is used as what it is not.
+    #[error("`{transform}` of {plugin} is {found}, but it is used as {wanted}: {next}")]
+    WrongRole {
+        /// Path or name.
+        plugin: String,
+        /// Name in the component.
+        transform: String,
+        /// What it is.
+        found: String,
+        /// As what it is used.
+        wanted: String,
+        /// How to use it.
+        next: String,
+    },
     /// The component imports what nobody granted.
     #[error(
         "{plugin} imports `{import}`, which is not granted. A plugin is granted nothing but `pelton:plugin/log` by default: remove the call that needs it, or build without WASI (`pelton plugin build`)"

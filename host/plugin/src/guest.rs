@@ -1,11 +1,15 @@
 //! One sandbox: a store with an opened instance, and what its failures are called.
 
 use crate::binding::Binding;
-use crate::contract::{Input, OpenRequest, Opened, Outcome, Transform, data};
+use crate::contract::batch::Failure;
+use crate::contract::stateful_do_fn::{KeyedInput, KeyedOpenRequest, KeyedOutcome};
+use crate::contract::{Input, OpenRequest, Opened, Outcome, data};
 use crate::error::PluginError;
 use crate::limits::Limits;
+use crate::plugin::Exports;
 use crate::sandbox::{Sandbox, Stopped, cut};
 use crate::schema::flatten_schema;
+use crate::stateful::Reads;
 use std::time::Duration;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
@@ -15,7 +19,7 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 /// An opened instance. It is called again only after a call that succeeded.
 pub(crate) struct Guest {
     store: Store<Sandbox>,
-    transform: Transform,
+    exports: Exports,
     opened_bytes: usize,
 }
 
@@ -33,8 +37,8 @@ impl Guest {
     pub(crate) fn open(binding: &Binding) -> Result<(Guest, Opened), PluginError> {
         let mut store = binding.plugin.store(&binding.transform, &binding.limits);
         let failed = |message: String, detail: String| PluginError::Open { transform: binding.transform.clone(), message, detail };
-        let transform = match binding.plugin.instantiate(&mut store) {
-            Ok(transform) => transform,
+        let exports = match binding.plugin.instantiate(binding.role, &mut store) {
+            Ok(exports) => exports,
             Err(error) => {
                 let fault = fault(&mut store, &error, &binding.limits);
                 return Err(failed(format!("it cannot be instantiated: {}", fault.message), fault.stack));
@@ -47,10 +51,16 @@ impl Guest {
             .collect();
         Sandbox::begin_setup(&mut store);
         let request = OpenRequest { transform: &binding.transform, config: &binding.config, schema: &schema };
-        match transform.pelton_plugin_do_fn().call_open(&mut store, request) {
+        let key: Vec<u32> = binding.key.iter().map(|column| *column as u32).collect();
+        let answer = match &exports {
+            Exports::Transform(guest) => guest.call_open(&mut store, request),
+            Exports::Stateful(guest) => guest.call_open(&mut store, KeyedOpenRequest { base: request, key: &key }),
+            Exports::Combine(guest) => guest.call_open(&mut store, request),
+        };
+        match answer {
             Ok(Ok(opened)) => {
                 let opened_bytes = store.data().memory.bytes;
-                Ok((Guest { store, transform, opened_bytes }, opened))
+                Ok((Guest { store, exports, opened_bytes }, opened))
             }
             Ok(Err(failure)) => {
                 Err(failed(cut(&failure.message, MAX_MESSAGE_BYTES).into(), cut(&failure.detail, MAX_MESSAGE_BYTES).into()))
@@ -62,10 +72,26 @@ impl Guest {
         }
     }
 
-    /// Calls `process`. After a fault the guest must not be called again.
+    /// Calls `process` of a stateless transform. After a fault the guest must not be called again.
     pub(crate) async fn process(&mut self, input: Input<'_>, limits: &Limits) -> Result<Outcome, Fault> {
         Sandbox::begin_call(&mut self.store, limits.call_deadline);
-        match self.transform.pelton_plugin_do_fn().call_process(&mut self.store, input).await {
+        let Exports::Transform(guest) = &self.exports else { unreachable!("the binding's role is that of a stateless transform") };
+        let answer = guest.call_process(&mut self.store, input).await;
+        self.answered(answer, limits)
+    }
+
+    /// Calls `process` of a stateful transform, which may read what `reads` has.
+    pub(crate) async fn process_keyed(&mut self, input: KeyedInput<'_>, reads: Reads, limits: &Limits) -> Result<KeyedOutcome, Fault> {
+        Sandbox::begin_call(&mut self.store, limits.call_deadline);
+        self.store.data_mut().reads = Some(reads);
+        let Exports::Stateful(guest) = &self.exports else { unreachable!("the binding's role is that of a stateful transform") };
+        let answer = guest.call_process(&mut self.store, input).await;
+        self.store.data_mut().reads = None;
+        self.answered(answer, limits)
+    }
+
+    fn answered<T>(&mut self, answer: wasmtime::Result<Result<T, Failure>>, limits: &Limits) -> Result<T, Fault> {
+        match answer {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(failure)) => Err(Fault {
                 message: cut(&failure.message, MAX_MESSAGE_BYTES).into(),
@@ -76,10 +102,20 @@ impl Guest {
         }
     }
 
+    /// Guest time of the last call.
+    pub(crate) fn time(&self) -> Duration {
+        self.store.data().time()
+    }
+
     /// Tells the guest that it ends regularly; what it answers is of no interest.
     pub(crate) fn close(mut self) {
         Sandbox::begin_setup(&mut self.store);
-        if let Err(error) = self.transform.pelton_plugin_do_fn().call_close(&mut self.store) {
+        let closed = match &self.exports {
+            Exports::Transform(guest) => guest.call_close(&mut self.store),
+            Exports::Stateful(guest) => guest.call_close(&mut self.store),
+            Exports::Combine(guest) => guest.call_close(&mut self.store),
+        };
+        if let Err(error) = closed {
             tracing::debug!(%error, "a plugin failed while it was closed");
         }
     }

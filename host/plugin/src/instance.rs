@@ -1,28 +1,22 @@
-//! One long-lived instance of a transform: calls it, retries and halves what fails, and replaces the sandbox when it is worn.
-//!
-//! The rule of retrying is [`pelton_core::bisect`]; this carries its decisions out. All durable state is the host's, so a sandbox may be
-//! thrown away between any two calls.
+//! One long-lived instance of a stateless transform.
 
 use crate::binding::{Binding, Needs};
+use crate::caller::{Called, Caller};
 use crate::contract::{Input, batch, data};
 use crate::error::PluginError;
 use crate::flatten::{bytes_of, flatten};
 use crate::guest::{Fault, Guest};
-use crate::limits::OnBudget;
 use crate::outcome::{Committed, MetricUpdate, commit};
 use arrow::array::Array;
 use pelton_core::batch::{PaneTiming, RowWindows};
-use pelton_core::bisect::{Bisection, Decision};
 use pelton_core::{Batch, RowError};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// An opened transform. It belongs to one task.
 pub struct Instance {
-    binding: Arc<Binding>,
-    /// `None` after a failure or a wearing call; opened anew by the next.
-    guest: Option<Guest>,
-    recycled: u64,
+    caller: Caller,
 }
 
 /// What a batch has become.
@@ -44,7 +38,7 @@ pub struct Processed {
 
 impl Instance {
     pub(crate) fn new(binding: Arc<Binding>, guest: Guest) -> Instance {
-        Instance { binding, guest: Some(guest), recycled: 0 }
+        Instance { caller: Caller::new(binding, guest) }
     }
 
     /// Processes a batch of the bound schema. When the binding needs windows or panes, the batch's windows are fixed already.
@@ -52,124 +46,49 @@ impl Instance {
     /// # Errors
     /// Those that stop a pipeline; rows that fail are in [`Processed::errors`]. After an error nothing of the batch is applied.
     pub async fn process(&mut self, batch: &Batch) -> Result<Processed, PluginError> {
-        let needs = self.binding.needs;
+        let needs = self.caller.binding.needs;
         if (needs.windows || needs.panes) && batch.windows.is_none() {
-            return Err(self
-                .binding
-                .broken("it needs the windows of rows, but those of this batch are not fixed yet (a fault of the host)".into()));
+            let message = "it needs the windows of rows, but those of this batch are not fixed yet (a fault of the host)";
+            return Err(self.caller.binding.broken(message.into()));
         }
-        let mut processed = Processed::default();
-        let rows = batch.num_rows() as u32;
-        if rows == 0 {
-            return Ok(processed);
-        }
-        match self.call(batch, 0..rows).await? {
-            Ok(committed) => processed.append(committed, 0),
-            Err(fault) => self.search(batch, fault, &mut processed).await?,
-        }
-        Ok(processed)
+        self.caller.run(batch.num_rows() as u32, async |caller, rows| call_part(caller, batch, rows).await).await
     }
 
     /// Ends the instance; the guest may say its farewell.
     pub async fn close(self) {
-        if let Some(guest) = self.guest {
-            guest.close();
-        }
+        self.caller.close();
     }
 
     /// How often the sandbox was replaced because its memory had grown.
     pub fn recycled(&self) -> u64 {
-        self.recycled
-    }
-
-    async fn search(&mut self, batch: &Batch, mut last: Fault, processed: &mut Processed) -> Result<(), PluginError> {
-        let mut search = Bisection::after_failure(batch.num_rows() as u32, last.time, self.binding.limits.budget());
-        processed.traps = 1;
-        loop {
-            match search.next_step() {
-                Decision::Call { rows, fresh } => {
-                    if fresh {
-                        self.guest = None;
-                    }
-                    processed.retries += 1;
-                    match self.call(batch, rows.clone()).await? {
-                        Ok(committed) => {
-                            processed.append(committed, rows.start);
-                            // A call that succeeds is paid for in calls: only failures last until a deadline.
-                            search.succeeded(std::time::Duration::ZERO);
-                        }
-                        Err(fault) => {
-                            processed.traps += 1;
-                            search.failed(fault.time);
-                            last = fault;
-                        }
-                    }
-                }
-                Decision::Poison { row } => {
-                    processed.errors.push(RowError { row, message: last.message.clone(), stack: last.stack.clone() })
-                }
-                Decision::Spent { rows } => return self.spent(rows, search.calls(), last, processed),
-                Decision::Done => return Ok(()),
-            }
-        }
-    }
-
-    fn spent(&self, rows: Range<u32>, calls: u32, last: Fault, processed: &mut Processed) -> Result<(), PluginError> {
-        let binding = &self.binding;
-        if binding.limits.on_budget == OnBudget::Stop {
-            return Err(PluginError::BudgetSpent {
-                plugin: binding.plugin.digest().into(),
-                transform: binding.transform.clone(),
-                rows,
-                calls,
-                last: last.message,
-            });
-        }
-        let message = format!(
-            "not isolated: the row was never seen to fail alone, but it stood among {} rows of a batch that failed until the budget of {calls} calls was spent; the last failure was: {}",
-            rows.len(),
-            last.message
-        );
-        processed.errors.extend(rows.map(|row| RowError { row, message: message.clone(), stack: last.stack.clone() }));
-        Ok(())
-    }
-
-    /// One call. The outer error stops the pipeline, the inner one is for the rule of retrying.
-    async fn call(&mut self, batch: &Batch, rows: Range<u32>) -> Result<Result<Committed, Fault>, PluginError> {
-        // Taken, so that a call that is cancelled or fails leaves no half-used sandbox behind.
-        let mut guest = match self.guest.take() {
-            Some(guest) => guest,
-            None => self.binding.open_guest()?,
-        };
-        let slice;
-        let part = if rows.len() == batch.num_rows() {
-            batch
-        } else {
-            slice = batch.slice(rows.start as usize, rows.len());
-            &slice
-        };
-        let outcome = match call(&mut guest, &self.binding, part).await {
-            Ok(outcome) => outcome,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        let committed = commit(&self.binding, part, outcome).map_err(|message| self.binding.broken(message))?;
-        if guest.is_worn(&self.binding.limits) {
-            self.recycled += 1;
-            guest.close();
-        } else {
-            self.guest = Some(guest);
-        }
-        Ok(Ok(committed))
+        self.caller.recycled
     }
 }
 
 impl Processed {
-    fn append(&mut self, committed: Committed, start: u32) {
+    pub(crate) fn append(&mut self, committed: Committed, start: u32) {
         self.outputs.extend(committed.outputs);
         self.errors.extend(committed.errors.into_iter().map(|error| RowError { row: error.row + start, ..error }));
         self.metrics.extend(committed.metrics);
         self.led_to_output += committed.led_to_output;
     }
+}
+
+async fn call_part(caller: &mut Caller, batch: &Batch, rows: Range<u32>) -> Called<Committed> {
+    let mut guest = caller.take()?;
+    let part = part_of(batch, rows);
+    let outcome = match call(&mut guest, &caller.binding, &part).await {
+        Ok(outcome) => outcome,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let committed = commit(&caller.binding, &part, outcome).map_err(|message| caller.binding.broken(message))?;
+    caller.give_back(guest);
+    Ok(Ok(committed))
+}
+
+/// Some of the rows of a batch.
+pub(crate) fn part_of(batch: &Batch, rows: Range<u32>) -> Cow<'_, Batch> {
+    if rows.len() == batch.num_rows() { Cow::Borrowed(batch) } else { Cow::Owned(batch.slice(rows.start as usize, rows.len())) }
 }
 
 async fn call(guest: &mut Guest, binding: &Binding, batch: &Batch) -> Result<crate::contract::Outcome, Fault> {
@@ -190,7 +109,7 @@ async fn call(guest: &mut Guest, binding: &Binding, batch: &Batch) -> Result<cra
 }
 
 /// `window-table` and `pane-table` of the contract.
-fn tables(needs: Needs, windows: Option<&RowWindows>) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn tables(needs: Needs, windows: Option<&RowWindows>) -> (Vec<u8>, Vec<u8>) {
     let Some(windows) = windows else { return (vec![], vec![]) };
     let mut window_table = vec![];
     if needs.windows {

@@ -3,16 +3,20 @@
 //! In reading order:
 //! - [`engine`]: from a file to a checked, compiled component; [`ticker`] is its clock, [`cache`] keeps compiled code.
 //! - [`plugin`]: a loaded component and what it says of itself ([`descriptor`]); [`binding`]: one of its transforms with a config and a schema.
-//! - [`instance`]: calls, retries, halves; [`guest`] is one sandbox, [`sandbox`] what it may do, [`limits`] how much.
+//! - [`instance`]: calls of a stateless transform; [`stateful`]: of one with state and timers; [`caller`] retries and halves what fails.
+//! - [`guest`] is one sandbox, [`sandbox`] what it may do, [`limits`] how much.
 //! - [`outcome`]: a result of a guest, checked, becomes batches and row errors.
 //! - [`flatten`], [`unflatten`], [`schema`]: Arrow to the contract's flat columns and back.
+//! - [`bytes`]: columns of byte strings.
 //! - [`contract`]: the bindings of `wit/`; [`error`]: what can go wrong, by who must act.
 //!
 //! Invariants: only this crate knows wasmtime. Whatever a guest answers is checked before anything typed looks at it. A call commits as
 //! a whole or not at all, and a trap is a value here, never a panic.
 
 mod binding;
+mod bytes;
 mod cache;
+mod caller;
 mod contract;
 mod descriptor;
 mod engine;
@@ -27,17 +31,19 @@ mod outcome;
 mod plugin;
 mod sandbox;
 mod schema;
+mod stateful;
 mod ticker;
 mod unflatten;
 
 pub use binding::{Binding, MetricKind, MetricSpec, Needs, OutputBinding};
-pub use descriptor::{ColumnNeed, Descriptor, Role, TransformSpec};
+pub use descriptor::{ColumnNeed, Descriptor, Role, StateKind, StateSpec, TimeDomain, TimerSpec, TransformSpec, Ttl};
 pub use engine::{Engine, EngineOptions};
 pub use error::PluginError;
 pub use instance::{Instance, Processed};
 pub use limits::{Limits, OnBudget};
 pub use outcome::MetricUpdate;
 pub use plugin::Plugin;
+pub use stateful::{CellRef, Fired, KeyedState, StateWrite, StatefulBinding, StatefulInstance, Stored, Work};
 
 #[cfg(target_endian = "big")]
 compile_error!("buffers cross the boundary in little-endian order, as Arrow keeps them; this host would have to swap every value");

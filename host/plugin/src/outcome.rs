@@ -4,6 +4,7 @@
 //! time earlier than the origin's, which depends on the data and makes a row error.
 
 use crate::binding::{Binding, OutputBinding};
+use crate::contract::do_fn::Output;
 use crate::contract::{Outcome, batch};
 use crate::guest::MAX_MESSAGE_BYTES;
 use crate::sandbox::cut;
@@ -46,10 +47,43 @@ struct Made {
     times: Option<Vec<i64>>,
 }
 
-/// Checks an outcome of a call with the rows of `input`. The error says what was broken.
+/// What the cells of a call are, which origins name.
+pub(crate) struct Cells<'a> {
+    /// The rows of a call, or one row a fired timer, with its key's columns.
+    pub(crate) rows: &'a Batch,
+    /// Fired timers: only the key's columns can be passed.
+    pub(crate) are_timers: bool,
+}
+
+/// What is checked alike in every role's result.
+pub(crate) struct Told {
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) errors: batch::RowErrors,
+    pub(crate) metrics: Vec<batch::MetricUpdate>,
+}
+
+/// An outcome that has passed but for event times that are earlier than their origins'.
+pub(crate) struct Checked {
+    made: Vec<Made>,
+    errors: Vec<RowError>,
+    metrics: Vec<MetricUpdate>,
+    leads: Vec<bool>,
+    /// Cells with such an event time, and a sentence on it.
+    pub(crate) early: BTreeMap<u32, String>,
+}
+
+/// Checks an outcome of a call of a stateless transform with the rows of `input`. The error says what was broken.
 pub(crate) fn commit(binding: &Binding, input: &Batch, outcome: Outcome) -> Result<Committed, String> {
-    let mut errors = row_errors(&outcome.errors, input.num_rows()).map_err(|why| format!("row errors: {why}"))?;
-    let metrics = outcome.metrics.into_iter().map(|update| metric(binding, update)).collect::<Result<Vec<_>, _>>()?;
+    let told = Told { outputs: outcome.outputs, errors: outcome.errors, metrics: outcome.metrics };
+    let cells = Cells { rows: input, are_timers: false };
+    check(binding, &cells, told)?.commit(binding, &cells)
+}
+
+/// Checks outputs, errors and metrics.
+pub(crate) fn check(binding: &Binding, cells: &Cells<'_>, outcome: Told) -> Result<Checked, String> {
+    let input = cells.rows;
+    let errors = row_errors(&outcome.errors, input.num_rows()).map_err(|why| format!("row errors: {why}"))?;
+    let metrics = metrics(binding, outcome.metrics)?;
     let mut leads = vec![false; input.num_rows()];
     let mut early = BTreeMap::new();
     let mut made = Vec::with_capacity(outcome.outputs.len());
@@ -83,18 +117,40 @@ pub(crate) fn commit(binding: &Binding, input: &Batch, outcome: Outcome) -> Resu
     if let Some(error) = errors.iter().find(|error| leads[error.row as usize]) {
         return Err(format!("row {} has both an error and an output", error.row));
     }
-    if !early.is_empty() {
-        made.iter_mut().try_for_each(|part| part.drop_origins(&early))?;
-        early.keys().for_each(|row| leads[*row as usize] = false);
-        errors.extend(early.into_iter().map(|(row, message)| RowError { row, message, stack: String::new() }));
-        errors.sort_by_key(|error| error.row);
+    Ok(Checked { made, errors, metrics, leads, early })
+}
+
+impl Checked {
+    /// Turns what has passed into batches; cells with an early event time become row errors.
+    pub(crate) fn commit(self, binding: &Binding, cells: &Cells<'_>) -> Result<Committed, String> {
+        let Checked { mut made, mut errors, metrics, mut leads, early } = self;
+        if !early.is_empty() {
+            made.iter_mut().try_for_each(|part| part.drop_origins(&early))?;
+            early.keys().for_each(|row| leads[*row as usize] = false);
+            errors.extend(early.into_iter().map(|(row, message)| RowError { row, message, stack: String::new() }));
+            errors.sort_by_key(|error| error.row);
+        }
+        let outputs =
+            made.into_iter().filter(|part| part.rows > 0).map(|part| part.finish(binding, cells)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Committed { outputs, errors, metrics, led_to_output: leads.iter().filter(|lead| **lead).count() })
     }
-    let outputs = made.into_iter().filter(|part| part.rows > 0).map(|part| part.finish(binding, input)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Committed { outputs, errors, metrics, led_to_output: leads.iter().filter(|lead| **lead).count() })
 }
 
 fn about(output: &OutputBinding, why: String) -> String {
     format!("output `{}`: {why}", output.tag)
+}
+
+impl Cells<'_> {
+    /// Where a passed column of the input is in the rows of this call.
+    fn column(&self, binding: &Binding, column: usize) -> Result<usize, String> {
+        if !self.are_timers {
+            return Ok(column);
+        }
+        binding.key.iter().position(|key| *key == column).ok_or_else(|| {
+            let name = binding.input.field(column).name();
+            format!("a row out of a timer cannot pass the column `{name}`: a timer has no row, only the columns of its key")
+        })
+    }
 }
 
 impl Made {
@@ -138,15 +194,19 @@ impl Made {
         Ok(())
     }
 
-    fn finish(self, binding: &Binding, input: &Batch) -> Result<(usize, Batch), String> {
+    fn finish(self, binding: &Binding, cells: &Cells<'_>) -> Result<(usize, Batch), String> {
         let output = &binding.outputs[self.port];
-        let columns = &input.rows;
+        let input = cells.rows;
         let (origin, failed) = (self.origin.map(UInt32Array::from), |error: arrow::error::ArrowError| about(output, error.to_string()));
-        let passed = output.passes.iter().map(|column| match &origin {
-            None => Ok(columns.column(*column).clone()),
-            Some(origin) => take(columns.column(*column), origin, None),
-        });
-        let all = passed.chain(self.added.into_iter().map(Ok)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let mut all = Vec::with_capacity(output.schema.fields().len());
+        for column in &output.passes {
+            let column = input.rows.column(cells.column(binding, *column).map_err(|why| about(output, why))?);
+            all.push(match &origin {
+                None => column.clone(),
+                Some(origin) => take(column, origin, None).map_err(failed)?,
+            });
+        }
+        all.extend(self.added);
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         let rows = RecordBatch::try_new_with_options(output.schema.clone(), all, &options).map_err(failed)?;
         let mut batch = match &origin {
@@ -189,7 +249,7 @@ fn event_times(bytes: &[u8], rows: usize) -> Result<Vec<i64>, String> {
     Ok(times)
 }
 
-fn row_errors(told: &batch::RowErrors, input_rows: usize) -> Result<Vec<RowError>, String> {
+pub(crate) fn row_errors(told: &batch::RowErrors, input_rows: usize) -> Result<Vec<RowError>, String> {
     let rows = u32s(&told.rows).ok_or("the rows are no list of u32")?;
     let offsets = u32s(&told.offsets).ok_or("the offsets are no list of u32")?;
     if rows.is_empty() && offsets.len() <= 1 && told.messages.is_empty() {
@@ -212,6 +272,10 @@ fn row_errors(told: &batch::RowErrors, input_rows: usize) -> Result<Vec<RowError
     rows.iter().enumerate().map(|(index, row)| Ok(RowError { row: *row, message: message(index)?, stack: String::new() })).collect()
 }
 
+pub(crate) fn metrics(binding: &Binding, told: Vec<batch::MetricUpdate>) -> Result<Vec<MetricUpdate>, String> {
+    told.into_iter().map(|update| metric(binding, update)).collect()
+}
+
 fn metric(binding: &Binding, told: batch::MetricUpdate) -> Result<MetricUpdate, String> {
     let metric = told.metric as usize;
     if metric >= binding.metrics.len() {
@@ -220,7 +284,7 @@ fn metric(binding: &Binding, told: batch::MetricUpdate) -> Result<MetricUpdate, 
     Ok(MetricUpdate { metric, count: told.count, sum: told.sum, min: told.min, max: told.max })
 }
 
-fn u32s(bytes: &[u8]) -> Option<Vec<u32>> {
+pub(crate) fn u32s(bytes: &[u8]) -> Option<Vec<u32>> {
     let (chunks, rest) = bytes.as_chunks::<4>();
     rest.is_empty().then(|| chunks.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect())
 }

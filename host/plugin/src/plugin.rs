@@ -1,17 +1,19 @@
 //! A loaded component.
 
 use crate::binding::Binding;
-use crate::contract::{Transform, TransformPre, describe, log};
-use crate::descriptor::{Descriptor, Role};
+use crate::contract::{combine_fn, describe, do_fn, log, state, stateful_do_fn};
+use crate::descriptor::{Descriptor, Role, TransformSpec};
 use crate::engine::Core;
 use crate::error::PluginError;
 use crate::guest::fault;
 use crate::limits::Limits;
 use crate::sandbox::Sandbox;
+use crate::stateful::StatefulBinding;
 use arrow::datatypes::SchemaRef;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use wasmtime::Store;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
 /// A compiled component that has passed every check that needs no config.
 pub struct Plugin {
@@ -21,7 +23,50 @@ pub struct Plugin {
     size: u64,
     imports: Vec<String>,
     descriptor: Descriptor,
-    code: TransformPre<Sandbox>,
+    code: Code,
+}
+
+/// A component ready to be instantiated, and where its exports are.
+struct Code {
+    instance: InstancePre<Sandbox>,
+    plugin: describe::GuestIndices,
+    do_fn: Option<do_fn::GuestIndices>,
+    stateful: Option<stateful_do_fn::GuestIndices>,
+    combine: Option<combine_fn::GuestIndices>,
+}
+
+/// The functions of the role that an instance serves.
+pub(crate) enum Exports {
+    Transform(do_fn::Guest),
+    Stateful(stateful_do_fn::Guest),
+    Combine(combine_fn::Guest),
+}
+
+impl Code {
+    fn link(core: &Core, component: &Component) -> wasmtime::Result<Code> {
+        let mut linker: Linker<Sandbox> = Linker::new(&core.wasm);
+        log::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox)?;
+        state::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox)?;
+        let instance = linker.instantiate_pre(component)?;
+        Ok(Code {
+            plugin: describe::GuestIndices::new(&instance)?,
+            // A role is there when its interface is; one whose functions do not fit is found when it is loaded.
+            do_fn: do_fn::GuestIndices::new(&instance).ok(),
+            stateful: stateful_do_fn::GuestIndices::new(&instance).ok(),
+            combine: combine_fn::GuestIndices::new(&instance).ok(),
+            instance,
+        })
+    }
+
+    fn exports(&self, role: Role, store: &mut Store<Sandbox>) -> wasmtime::Result<Exports> {
+        let instance = self.instance.instantiate(&mut *store)?;
+        let absent = || wasmtime::Error::msg(format!("it does not export the interface `{}`", role.interface()));
+        Ok(match role {
+            Role::Transform => Exports::Transform(self.do_fn.as_ref().ok_or_else(absent)?.load(store, &instance)?),
+            Role::StatefulTransform => Exports::Stateful(self.stateful.as_ref().ok_or_else(absent)?.load(store, &instance)?),
+            Role::Combine => Exports::Combine(self.combine.as_ref().ok_or_else(absent)?.load(store, &instance)?),
+        })
+    }
 }
 
 impl Plugin {
@@ -34,9 +79,7 @@ impl Plugin {
         component: &Component,
     ) -> Result<Plugin, PluginError> {
         let failed = |message: String| PluginError::Load { plugin: name.into(), message };
-        let mut linker: Linker<Sandbox> = Linker::new(&core.wasm);
-        log::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox).map_err(|error| PluginError::Internal(error.to_string()))?;
-        let code = linker.instantiate_pre(component).and_then(TransformPre::new).map_err(|error| {
+        let code = Code::link(&core, component).map_err(|error| {
             failed(format!(
                 "its interfaces are not those of the contract: {error:#}. Build it again with this version's `pelton plugin build`"
             ))
@@ -52,14 +95,28 @@ impl Plugin {
         };
         let told = plugin.call_describe().map_err(|message| failed(format!("it fails when asked what it is: {message}")))?;
         plugin.descriptor = Descriptor::check(told).map_err(failed)?;
+        plugin.check_roles().map_err(failed)?;
         Ok(plugin)
     }
 
     fn call_describe(&self) -> Result<describe::Descriptor, String> {
         let limits = Limits::default();
         let mut store = self.store("", &limits);
-        let told = self.instantiate(&mut store).and_then(|transform| transform.pelton_plugin_plugin().call_describe(&mut store));
+        Sandbox::begin_setup(&mut store);
+        let told = self.code.instance.instantiate(&mut store).and_then(|instance| self.code.plugin.load(&mut store, &instance));
+        let told = told.and_then(|plugin| plugin.call_describe(&mut store));
         told.map_err(|error| fault(&mut store, &error, &limits).message)
+    }
+
+    /// Every transform's role has its interface, and that has the contract's functions.
+    fn check_roles(&self) -> Result<(), String> {
+        let roles: BTreeSet<Role> = self.descriptor.transforms.iter().map(|spec| spec.role).collect();
+        roles.into_iter().try_for_each(|role| {
+            let mut store = self.store("", &Limits::default());
+            self.instantiate(role, &mut store).map(drop).map_err(|error| {
+                format!("its descriptor has a transform of the role {role}, but {error:#}. Build it again with this version's `pelton plugin build`")
+            })
+        })
     }
 
     /// `sha256:` and the hex digest of the component's bytes.
@@ -96,6 +153,26 @@ impl Plugin {
         input: &SchemaRef,
         limits: &Limits,
     ) -> Result<Binding, PluginError> {
+        self.spec(transform, Role::Transform)?;
+        Binding::bind(self, transform, Role::Transform, vec![], config, input, limits)
+    }
+
+    /// The same for a stateful transform; `key` are top-level columns of `input` whose types can be keys.
+    pub fn bind_stateful(
+        self: &Arc<Self>,
+        transform: &str,
+        config: &serde_json::Value,
+        input: &SchemaRef,
+        key: &[usize],
+        limits: &Limits,
+    ) -> Result<StatefulBinding, PluginError> {
+        let spec = self.spec(transform, Role::StatefulTransform)?;
+        let base = Binding::bind(self, transform, Role::StatefulTransform, key.to_vec(), config, input, limits)?;
+        Ok(StatefulBinding { states: spec.states.clone().into(), timers: spec.timers.clone().into(), base })
+    }
+
+    /// The specification of a transform that is used in a role.
+    fn spec(&self, transform: &str, role: Role) -> Result<&TransformSpec, PluginError> {
         let Some(spec) = self.descriptor.transforms.iter().find(|spec| spec.name == transform) else {
             let names = self.descriptor.transforms.iter().map(|spec| spec.name.as_str());
             return Err(PluginError::UnknownTransform {
@@ -104,22 +181,24 @@ impl Plugin {
                 nearest: pelton_core::catalog::nearest(transform, names).map(str::to_owned),
             });
         };
-        if spec.role != Role::Transform {
-            return Err(PluginError::WrongWorld {
+        if spec.role != role {
+            return Err(PluginError::WrongRole {
                 plugin: self.name.clone(),
-                found: format!("`{transform}` as {:?}", spec.role),
-                wanted: "a stateless transform".into(),
+                transform: transform.into(),
+                found: spec.role.to_string(),
+                wanted: role.to_string(),
+                next: spec.role.use_it().into(),
             });
         }
-        Binding::bind(self, transform, config, input, limits)
+        Ok(spec)
     }
 
     pub(crate) fn store(&self, transform: &str, limits: &Limits) -> Store<Sandbox> {
         Sandbox::store(&self.core.wasm, self.core.ticker.ticks(), self.digest.clone(), transform, limits)
     }
 
-    pub(crate) fn instantiate(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Transform> {
+    pub(crate) fn instantiate(&self, role: Role, store: &mut Store<Sandbox>) -> wasmtime::Result<Exports> {
         Sandbox::begin_setup(store);
-        self.code.instantiate(store)
+        self.code.exports(role, store)
     }
 }

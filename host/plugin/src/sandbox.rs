@@ -5,6 +5,7 @@
 
 use crate::contract::log;
 use crate::limits::Limits;
+use crate::stateful::Reads;
 use crate::ticker::{TICK, ticks_of};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub(crate) struct Sandbox {
     /// What the guest said before a trap.
     pub(crate) last_words: Option<String>,
     pub(crate) memory: Memory,
+    /// State that the current call may read; `None` outside of a stateful `process`.
+    pub(crate) reads: Option<Reads>,
     charged: u64,
     allowed: u64,
     yields: bool,
@@ -74,6 +77,7 @@ impl Sandbox {
             stopped: None,
             last_words: None,
             memory: Memory { bytes: 0, limit: limits.memory_bytes, refused: false },
+            reads: None,
             charged: 0,
             allowed: ticks_of(SETUP_DEADLINE),
             yields: false,

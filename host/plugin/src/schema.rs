@@ -2,6 +2,7 @@
 //!
 //! Own code, not Arrow's C structures: what a guest answers is bounded in depth and number before anything is built from it.
 
+use crate::contract::data;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use std::sync::Arc;
 
@@ -21,6 +22,12 @@ pub(crate) struct FlatField {
     pub(crate) format: String,
     pub(crate) nullable: bool,
     pub(crate) children: u32,
+}
+
+impl From<data::FieldResult> for FlatField {
+    fn from(told: data::FieldResult) -> FlatField {
+        FlatField { name: told.name, format: told.format, nullable: told.nullable, children: told.children }
+    }
 }
 
 /// The whole schema. A column with a type that cannot cross is one field of the format `?`.

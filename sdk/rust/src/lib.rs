@@ -30,6 +30,8 @@
 //! - [`answer`]: what a transform may return.
 //! - [`transform`]: describe, open and process.
 //! - [`columns`]: transforms of whole batches.
+//! - [`stateful`]: transforms with [`state`] and [`timers`] by key and window; [`context`]: what they are told; [`keyed`]: their records.
+//! - [`combine`]: aggregations for a pipeline's `Combine`.
 //! - [`config`], [`metrics`], [`log`]: what else a transform has.
 //! - [`json`]: a fast parser for those who parse.
 //! - [`testing`]: running a transform in a unit test.
@@ -40,18 +42,24 @@ extern crate self as pelton_sdk;
 
 pub mod answer;
 pub mod columns;
+pub mod combine;
 #[cfg(target_arch = "wasm32")]
 pub mod component;
 pub mod config;
+pub mod context;
 #[cfg(test)]
 mod fuzz;
 pub mod json;
+pub mod keyed;
 pub mod log;
 pub mod metrics;
 pub mod read;
 pub mod row;
 pub mod schema;
+pub mod state;
+pub mod stateful;
 pub mod testing;
+pub mod timers;
 pub mod transform;
 pub mod values;
 pub mod wire;
@@ -60,11 +68,16 @@ pub mod write;
 /// What a plugin's source needs.
 pub mod prelude {
     pub use crate::columns::{ColumnsOf, Emit};
+    pub use crate::combine::CombineFn;
+    pub use crate::context::{Context, Pane, Timing, Window};
     pub use crate::metrics::{Counter, Distribution, Gauge};
     pub use crate::plugin;
+    pub use crate::state::aggregate::{Aggregate, Count, Max, Mean, Min, Sum};
+    pub use crate::state::{Aggregating, List, Map, Value};
     pub use crate::testing;
+    pub use crate::timers::Timers;
     pub use crate::values::{At, Date, Decimal, EventTime, Timestamp};
-    pub use pelton_sdk_macros::{Config, Outputs, Row, transform};
+    pub use pelton_sdk_macros::{Config, Outputs, Row, State, StateValue, Timer, combine, stateful, transform};
 }
 
 /// Used by the macros' expansions, and by nobody else.
@@ -72,14 +85,20 @@ pub mod prelude {
 pub mod expansion {
     pub use crate::answer::{Many, Outputs, Port, Shape};
     pub use crate::columns::{ColumnsOf, Emit};
+    pub use crate::combine::{self, Described};
     pub use crate::config::{Config, Properties, Property, names, object, read_name};
+    pub use crate::context::Context;
     pub use crate::metrics::Metric;
     pub use crate::read::{Flat, Null, Place, Read, field_reader, read_field, want};
     pub use crate::row::{ReadRow, WriteRow};
     pub use crate::schema::Want;
-    pub use crate::transform::{Plugin, Registered, Transform, Visit, registered};
+    pub use crate::state::encode::{StateItem, StateValue};
+    pub use crate::state::{Cell, Handle, Kind, State};
+    pub use crate::stateful::{self, Stateful};
+    pub use crate::timers::{NoTimer, TimerSet, Timers};
+    pub use crate::transform::{Plugin, Register, Registered, Transform, Visit, registered};
     pub use crate::values::EventTime;
-    pub use crate::wire::{Field, Output};
+    pub use crate::wire::{Field, Output, StateSpec, TimeDomain, TimerSpec, Ttl};
     pub use crate::write::{Buffers, Write};
     pub use serde_json::{Value, json};
 }
@@ -94,7 +113,7 @@ macro_rules! plugin {
             const NAME: &'static str = env!("CARGO_PKG_NAME");
             const VERSION: &'static str = env!("CARGO_PKG_VERSION");
             fn transforms() -> ::std::vec::Vec<$crate::expansion::Registered> {
-                ::std::vec![$($crate::expansion::registered::<$transform>()),+]
+                ::std::vec![$(<$transform as $crate::expansion::Register>::registered()),+]
             }
         }
 
@@ -104,6 +123,6 @@ macro_rules! plugin {
         #[cfg(target_arch = "wasm32")]
         type PeltonComponent = $crate::component::Component<PeltonPlugin>;
         #[cfg(target_arch = "wasm32")]
-        $crate::component::export_transform!(PeltonComponent with_types_in $crate::component::bindings);
+        $crate::component::export_any_role!(PeltonComponent with_types_in $crate::component::bindings);
     };
 }

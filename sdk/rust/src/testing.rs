@@ -46,10 +46,11 @@ pub fn try_run<T: Transform>(config: Value, rows: impl IntoIterator<Item = impl 
     let request = OpenRequest { transform: T::NAME.to_owned(), config: config.to_string(), schema };
     let (opened, instance) = open::<T>(&request)?;
     let input_rows = columns.rows;
-    let times = if opened.needs_event_times { 0..i64::from(input_rows) } else { 0..0 };
+    let times = if opened.needs.event_times { 0..i64::from(input_rows) } else { 0..0 };
     let input = Input {
         columns: project(&request.schema, columns, &opened.reads),
         event_times: times.flat_map(|row| (row * 1_000_000).to_le_bytes()).collect(),
+        ..Input::default()
     };
     let outcome = instance.process(&input);
     let offsets: Vec<_> = numbers(&outcome.errors.offsets).map(|offset| offset as usize).collect();
@@ -128,7 +129,7 @@ impl Run {
     }
 }
 
-fn columns_of<R: WriteRow>(rows: impl IntoIterator<Item = R>) -> (Vec<Field>, Columns) {
+pub(crate) fn columns_of<R: WriteRow>(rows: impl IntoIterator<Item = R>) -> (Vec<Field>, Columns) {
     let mut schema = vec![];
     R::fields(&mut schema);
     let mut writers = R::writers(0);
@@ -143,7 +144,7 @@ fn columns_of<R: WriteRow>(rows: impl IntoIterator<Item = R>) -> (Vec<Field>, Co
 }
 
 /// Sends only the columns that are read, in their order, as the host does.
-fn project(schema: &[Field], columns: Columns, reads: &[u32]) -> Columns {
+pub(crate) fn project(schema: &[Field], columns: Columns, reads: &[u32]) -> Columns {
     let flat = Flat { fields: schema, columns: &columns };
     let mut sent = Columns { rows: columns.rows, ..Columns::default() };
     let roots = crate::schema::roots(schema);

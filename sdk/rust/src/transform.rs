@@ -11,7 +11,7 @@ use crate::read::Flat;
 use crate::row::ReadRow;
 use crate::schema::{Want, resolve, roots};
 use crate::values::{EventTime, Timestamp};
-use crate::wire::{ColumnNeed, Failure, Field, Input, OpenRequest, Opened, Outcome, OutputSchema, RowErrors, TransformSpec};
+use crate::wire::{ColumnNeed, Failure, Field, Input, Needs, OpenRequest, Opened, Outcome, OutputSchema, Role, RowErrors, TransformSpec};
 
 /// A transform; `#[transform]` makes a type of the function's name that is one.
 pub trait Transform: 'static {
@@ -159,6 +159,9 @@ pub fn spec<T: Transform>() -> TransformSpec {
     TransformSpec {
         name: T::NAME.to_owned(),
         summary: T::SUMMARY.to_owned(),
+        role: Role::Transform,
+        states: vec![],
+        timers: vec![],
         config_schema: T::Config::schema().to_string(),
         reads: wants.into_iter().map(|want| ColumnNeed { name: want.name.to_owned(), formats: want.formats }).collect(),
         outputs: shapes.iter().map(|shape| shape.tag.to_owned()).collect(),
@@ -172,20 +175,21 @@ pub fn open<T: Transform>(request: &OpenRequest) -> Result<(Opened, Box<dyn Inst
     let reads = resolve(&wants, &request.schema).map_err(|problem| Failure::new(format!("{}: {problem}", T::NAME)))?;
     let roots = roots(&request.schema);
     let fields = reads.iter().flat_map(|read| subtree(&request.schema, roots[*read as usize])).cloned().collect();
-    let outputs = shapes.into_iter().map(|shape| output::<T>(shape, &request.schema, &roots)).collect();
-    let opened = Opened { reads, needs_event_times: T::NEEDS_EVENT_TIMES, outputs, metrics: T::METRICS.to_vec() };
+    let outputs = shapes.into_iter().map(|shape| output(shape, &request.schema, &roots, T::APPENDS, &[])).collect();
+    let needs = Needs { event_times: T::NEEDS_EVENT_TIMES, ..Needs::default() };
+    let opened = Opened { reads, needs, outputs, metrics: T::METRICS.to_vec() };
     Ok((opened, Box::new(Open::<T> { config, fields })))
 }
 
-fn subtree(schema: &[Field], root: usize) -> &[Field] {
+pub(crate) fn subtree(schema: &[Field], root: usize) -> &[Field] {
     &schema[root..crate::schema::after(schema, root)]
 }
 
-/// Passed columns are those that the output does not add under the same name.
-fn output<T: Transform>(shape: Shape, schema: &[Field], roots: &[usize]) -> OutputSchema {
+/// Passed columns are those that the output does not add under the same name: all of them, or only those of the key.
+pub(crate) fn output(shape: Shape, schema: &[Field], roots: &[usize], appends: bool, key: &[u32]) -> OutputSchema {
     let added: Vec<_> = crate::schema::roots(&shape.adds).into_iter().map(|root| shape.adds[root].name.as_str()).collect();
-    let passes = T::APPENDS || shape.adds.is_empty();
-    let kept = |number: &u32| passes && !added.contains(&schema[roots[*number as usize]].name.as_str());
+    let passes = appends || shape.adds.is_empty();
+    let kept = |number: &u32| (passes || key.contains(number)) && !added.contains(&schema[roots[*number as usize]].name.as_str());
     let passes = (0..roots.len() as u32).filter(kept).collect();
     OutputSchema { tag: shape.tag.to_owned(), passes, adds: shape.adds }
 }
@@ -193,15 +197,32 @@ fn output<T: Transform>(shape: Shape, schema: &[Field], roots: &[usize]) -> Outp
 /// Opens a transform with a request.
 pub type OpenFn = fn(&OpenRequest) -> Result<(Opened, Box<dyn Instance>), Failure>;
 
-/// A component's transform, by function pointers.
+/// A transform of a component, by function pointers.
 pub struct Registered {
     pub spec: fn() -> TransformSpec,
-    pub open: OpenFn,
+    pub open: Opener,
     pub name: &'static str,
 }
 
+/// How a transform is opened, by its role.
+#[derive(Clone, Copy)]
+pub enum Opener {
+    Transform(OpenFn),
+    Stateful(crate::stateful::OpenFn),
+    Combine(crate::combine::OpenFn),
+}
+
+/// What `plugin!` can list; the macros implement it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a transform",
+    note = "`plugin!` lists functions with `#[transform]` and types whose `impl` has `#[stateful]` or `#[combine]`"
+)]
+pub trait Register {
+    fn registered() -> Registered;
+}
+
 pub fn registered<T: Transform>() -> Registered {
-    Registered { spec: spec::<T>, open: open::<T>, name: T::NAME }
+    Registered { spec: spec::<T>, open: Opener::Transform(open::<T>), name: T::NAME }
 }
 
 /// All transforms of a component; `plugin!` implements it.
@@ -210,14 +231,21 @@ pub trait Plugin {
     const VERSION: &'static str;
     fn transforms() -> Vec<Registered>;
 
-    fn open(request: &OpenRequest) -> Result<(Opened, Box<dyn Instance>), Failure> {
+    /// How the transform of this name is opened.
+    fn opener(transform: &str) -> Result<Opener, Failure> {
         let transforms = Self::transforms();
-        match transforms.iter().find(|transform| transform.name == request.transform) {
-            Some(transform) => (transform.open)(request),
+        match transforms.iter().find(|known| known.name == transform) {
+            Some(known) => Ok(known.open),
             None => {
                 let known: Vec<_> = transforms.iter().map(|transform| transform.name).collect();
-                Err(Failure::new(format!("{} has no transform `{}`; it has {}", Self::NAME, request.transform, known.join(", "))))
+                Err(Failure::new(format!("{} has no transform `{transform}`; it has {}", Self::NAME, known.join(", "))))
             }
         }
     }
+}
+
+/// A transform that is opened as what it is not.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn wrong_role(transform: &str) -> Failure {
+    Failure::new(format!("`{transform}` was opened in another role than its own (a fault of the host)"))
 }

@@ -41,6 +41,27 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// The end of time: the watermark once all input has ended.
+    pub const MAX: Timestamp = Timestamp(9_223_372_036_854_775_000);
+}
+
+impl std::ops::Add<std::time::Duration> for Timestamp {
+    type Output = Timestamp;
+    /// Stays in range.
+    fn add(self, by: std::time::Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)).min(Timestamp::MAX.0))
+    }
+}
+
+impl std::ops::Sub<std::time::Duration> for Timestamp {
+    type Output = Timestamp;
+    /// Stays in range.
+    fn sub(self, by: std::time::Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)).max(-Timestamp::MAX.0))
+    }
+}
+
 fn parse_instant(text: &[u8]) -> Option<i64> {
     let (head, rest) = text.split_first_chunk::<19>()?;
     if head[4] != b'-' || head[7] != b'-' || !matches!(head[10], b'T' | b't' | b' ') || head[13] != b':' || head[16] != b':' {

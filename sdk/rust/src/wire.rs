@@ -25,6 +25,10 @@ pub struct Input {
     pub columns: Columns,
     /// i64 a row, microseconds; empty when not asked for.
     pub event_times: Vec<u8>,
+    /// u32 a row, a number in `pane_table`; empty when not asked for.
+    pub panes: Vec<u8>,
+    /// 24 bytes a pane.
+    pub pane_table: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
@@ -41,10 +45,19 @@ pub struct OutputSchema {
     pub adds: Vec<Field>,
 }
 
+/// Which parts of the context are sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub event_times: bool,
+    pub windows: bool,
+    pub panes: bool,
+    pub keys: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct Opened {
     pub reads: Vec<u32>,
-    pub needs_event_times: bool,
+    pub needs: Needs,
     pub outputs: Vec<OutputSchema>,
     pub metrics: Vec<&'static crate::metrics::Metric>,
 }
@@ -114,12 +127,65 @@ pub struct ColumnNeed {
 pub struct TransformSpec {
     pub name: String,
     pub summary: String,
+    pub role: Role,
     pub config_schema: String,
     pub reads: Vec<ColumnNeed>,
     pub outputs: Vec<String>,
+    pub states: Vec<StateSpec>,
+    pub timers: Vec<TimerSpec>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Transform,
+    StatefulTransform,
+    Combine,
+}
+
+/// Which clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeDomain {
+    EventTime,
+    ProcessingTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateKind {
+    Value,
+    List,
+    Map,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttl {
+    /// More than 0.
+    pub micros: i64,
+    pub domain: TimeDomain,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSpec {
+    pub name: String,
+    pub kind: StateKind,
+    /// The type of a value, in the contract's plain encoding.
+    pub value: Vec<Field>,
+    pub key: Vec<Field>,
+    pub version: u32,
+    pub ttl: Option<Ttl>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimerSpec {
+    pub name: String,
+    pub domain: TimeDomain,
 }
 
 /// The u32 values of a list that crosses as bytes.
 pub(crate) fn numbers(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
     bytes.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+/// The i64 values of a list that crosses as bytes.
+pub(crate) fn wide_numbers(bytes: &[u8]) -> impl ExactSizeIterator<Item = i64> + '_ {
+    bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes))
 }

@@ -54,6 +54,8 @@ fn text(told: &Value) -> String {
         page += &columns(&transform["reads"]);
         let tags = transform["outputs"].as_array().into_iter().flatten().map(|tag| if tag == "" { "(main)" } else { word(tag) });
         page += &format!("  outputs  {}\n", tags.collect::<Vec<_>>().join(", "));
+        page += &states(&transform["states"]);
+        page += &timers(&transform["timers"]);
         page += &config(&transform["config_schema"]);
     }
     page
@@ -67,6 +69,29 @@ fn columns(reads: &Value) -> String {
     });
     let named: Vec<_> = named.collect();
     if named.is_empty() { String::new() } else { format!("  reads    {}\n", named.join(", ")) }
+}
+
+fn states(states: &Value) -> String {
+    let mut lines = String::new();
+    for state in states.as_array().into_iter().flatten() {
+        let of = [&state["key"], &state["value"]].into_iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" to ");
+        let of = if of.is_empty() { "bytes of its own".to_owned() } else { of };
+        let ttl = match state["ttl"]["micros"].as_i64() {
+            Some(micros) => format!(", for {} of {}", pelton_core::Duration::from_micros(micros), clock(&state["ttl"])),
+            None => String::new(),
+        };
+        lines += &format!("  state    {}: {} of {of}{ttl}, version {}\n", word(&state["name"]), word(&state["kind"]), state["version"]);
+    }
+    lines
+}
+
+fn timers(timers: &Value) -> String {
+    let timers = timers.as_array().into_iter().flatten();
+    timers.map(|timer| format!("  timer    {}: {}\n", word(&timer["name"]), clock(timer))).collect()
+}
+
+fn clock(timed: &Value) -> String {
+    word(&timed["domain"]).replace('_', " ")
 }
 
 fn config(schema: &Value) -> String {
@@ -107,11 +132,21 @@ mod tests {
             "digest": "sha256:ab", "size_bytes": 3, "imports": ["pelton:plugin/log"],
             "descriptor": {"name": "p", "version": "1.0.0", "transforms": [{
                 "name": "keep", "summary": "Keeps.", "role": "transform", "reads": [{"name": "line", "formats": ["u"]}], "outputs": ["", "bad"],
+                "states": [{"name": "seen", "kind": "map", "key": "Int64", "value": "Utf8", "version": 2, "ttl": {"micros": 3_600_000_000_i64, "domain": "event_time"}}],
+                "timers": [{"name": "gap", "domain": "processing_time"}],
                 "config_schema": "{\"properties\":{\"limit\":{\"type\":\"integer\",\"description\":\"How many.\"}},\"required\":[\"limit\"]}",
             }]},
         });
         let page = text(&told);
-        for wanted in ["p 1.0.0", "transform keep (transform)", "reads    line (u)", "(main), bad", "limit: integer, required  How many."] {
+        for wanted in [
+            "p 1.0.0",
+            "transform keep (transform)",
+            "reads    line (u)",
+            "(main), bad",
+            "limit: integer, required  How many.",
+            "state    seen: map of Int64 to Utf8, for 1h of event time, version 2",
+            "timer    gap: processing time",
+        ] {
             assert!(page.contains(wanted), "{wanted} is not in:\n{page}");
         }
     }

@@ -6,6 +6,7 @@ mod honest;
 mod lies;
 mod loading;
 mod poison;
+mod stateful;
 mod types;
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
@@ -17,15 +18,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(EngineOptions::default()).unwrap());
-static HOSTILE: LazyLock<Arc<Plugin>> = LazyLock::new(|| ENGINE.load_bytes("hostile", &component()).unwrap());
+static HOSTILE: LazyLock<Arc<Plugin>> = LazyLock::new(|| ENGINE.load_bytes("hostile", &component_of("hostile")).unwrap());
 
 /// The component's bytes: from PELTON_TEST_COMPONENTS, else where `cargo xtask setup` puts it, else where `pelton plugin build` does.
 fn component() -> Vec<u8> {
+    component_of("hostile")
+}
+
+fn component_of(name: &str) -> Vec<u8> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests");
     let folders = std::env::var_os("PELTON_TEST_COMPONENTS").map(PathBuf::from).into_iter();
-    let folders = folders.chain([tests.join(".cache/components"), tests.join("programs/hostile/target")]);
-    let found = folders.map(|folder| folder.join("hostile.wasm")).find_map(|path| std::fs::read(path).ok());
-    found.expect("the test component hostile.wasm is missing: run `cargo xtask setup`")
+    let folders = folders.chain([tests.join(".cache/components"), tests.join("programs").join(name).join("target")]);
+    let found = folders.map(|folder| folder.join(format!("{name}.wasm"))).find_map(|path| std::fs::read(path).ok());
+    found.unwrap_or_else(|| panic!("the test component {name}.wasm is missing: run `cargo xtask setup`"))
 }
 
 /// Rows with a text, a number and an event time of as many seconds as the row's place; read from a file.

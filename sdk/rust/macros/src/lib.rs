@@ -4,13 +4,21 @@
 //! - [`outputs`]: `#[derive(Outputs)]`, an enum whose variants are outputs.
 //! - [`config`]: `#[derive(Config)]`, a transform's config.
 //! - [`mod@transform`]: `#[transform]`, a function that a pipeline can name.
+//! - [`mod@stateful`]: `#[stateful]`, the same with state and timers; [`state`]: `#[derive(State)]`, [`value`]: `#[derive(StateValue)]`,
+//!   [`timer`]: `#[derive(Timer)]`.
+//! - [`mod@combine`]: `#[combine]`, an aggregation.
 //!
 //! Invariant: what the author wrote keeps its place in the source, so that the compiler's errors point at it.
 
+mod combine;
 mod config;
 mod outputs;
 mod row;
+mod state;
+mod stateful;
+mod timer;
 mod transform;
+mod value;
 
 use proc_macro::TokenStream;
 
@@ -44,6 +52,55 @@ pub fn derive_config(item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn transform(options: TokenStream, item: TokenStream) -> TokenStream {
     let expanded = syn::parse(options).and_then(|options| transform::expand(options, syn::parse(item)?));
+    answer(expanded)
+}
+
+/// Makes a struct of `Value<T>`, `List<T>`, `Map<K, V>` and `Aggregating<A>` fields the state of a stateful transform.
+///
+/// - `#[state(ttl = "1h")]`: what is written is dropped after that time (`ms`, `s`, `m`, `h`, `d`); with `time = "event"` (the default) or
+///   `time = "processing"`.
+/// - `#[state(name = "...")]`: another name than the field's; the name is what the state is found by after an update.
+/// - `#[state(version = 2)]`: the version of the field's type.
+#[proc_macro_derive(State, attributes(state))]
+pub fn derive_state(item: TokenStream) -> TokenStream {
+    answer(syn::parse(item).and_then(state::expand))
+}
+
+/// Makes a struct that owns its fields a type that state can hold, encoded field by field in their order.
+#[proc_macro_derive(StateValue)]
+pub fn derive_state_value(item: TokenStream) -> TokenStream {
+    answer(syn::parse(item).and_then(value::expand))
+}
+
+/// Makes an enum without fields the timers of a stateful transform. `#[timer(time = "processing")]` marks one that fires at a time of day;
+/// others fire by the watermark. `#[timer(name = "...")]` gives another name than the variant's in kebab-case.
+#[proc_macro_derive(Timer, attributes(timer))]
+pub fn derive_timer(item: TokenStream) -> TokenStream {
+    answer(syn::parse(item).and_then(timer::expand))
+}
+
+/// Makes a type a stateful transform, named in kebab-case, from an `impl` with `fn process` and, if it has timers, `fn on_timer`.
+///
+/// Parameters are known by their names and may be left out: `config: &Config`, `row: Row` (`timer: Timer` in `on_timer`), `state: &mut State`,
+/// `timers: &mut Timers<Timer>`, `ctx: &Context`. Both functions answer as `#[transform]` functions do, with elements of one type.
+///
+/// - `append`: all of the input's columns pass; without it only those of the key do.
+/// - `metrics(HITS, ..)`: the metrics that it uses.
+/// - `name = "..."`: another name.
+#[proc_macro_attribute]
+pub fn stateful(options: TokenStream, item: TokenStream) -> TokenStream {
+    let expanded = syn::parse(options).and_then(|options| stateful::expand(options, syn::parse(item)?));
+    answer(expanded)
+}
+
+/// Makes an `impl CombineFn for Type` an aggregation that a pipeline's `Combine` can name, in kebab-case.
+///
+/// - `columns`: it implements `add_columns`, which is called instead of `add`.
+/// - `metrics(HITS, ..)`: the metrics that it uses.
+/// - `name = "..."`: another name.
+#[proc_macro_attribute]
+pub fn combine(options: TokenStream, item: TokenStream) -> TokenStream {
+    let expanded = syn::parse(options).and_then(|options| combine::expand(options, syn::parse(item)?));
     answer(expanded)
 }
 

@@ -8,16 +8,16 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit_mut::VisitMut;
-use syn::{Error, FnArg, GenericParam, ItemFn, Lifetime, LitStr, Path, Result, ReturnType, Token, Type};
+use syn::{Error, FnArg, GenericParam, ItemFn, Lifetime, LitStr, Path, Result, ReturnType, Signature, Token, Type};
 
 #[derive(Default)]
 pub struct Options {
-    append: bool,
-    columns: bool,
-    event_time: bool,
-    metrics: Vec<Path>,
-    config: Option<Type>,
-    name: Option<LitStr>,
+    pub append: bool,
+    pub columns: bool,
+    pub event_time: bool,
+    pub metrics: Vec<Path>,
+    pub config: Option<Type>,
+    pub name: Option<LitStr>,
 }
 
 impl Parse for Options {
@@ -58,7 +58,7 @@ impl Parse for Options {
 }
 
 pub fn expand(options: Options, function: ItemFn) -> Result<TokenStream> {
-    refuse_what_cannot_be(&function)?;
+    refuse_what_cannot_be(&function.sig)?;
     let parameters = parameters(&options, &function)?;
     let ident = &function.sig.ident;
     let visibility = &function.vis;
@@ -105,11 +105,16 @@ pub fn expand(options: Options, function: ItemFn) -> Result<TokenStream> {
                 #visit
             }
         }
+
+        impl ::pelton_sdk::expansion::Register for #ident {
+            fn registered() -> ::pelton_sdk::expansion::Registered {
+                ::pelton_sdk::expansion::registered::<#ident>()
+            }
+        }
     })
 }
 
-fn refuse_what_cannot_be(function: &ItemFn) -> Result<()> {
-    let signature = &function.sig;
+pub(crate) fn refuse_what_cannot_be(signature: &Signature) -> Result<()> {
     if let Some(found) = &signature.asyncness {
         return Err(Error::new_spanned(found, "a transform is called with a batch and returns its result: it cannot be async"));
     }
@@ -169,7 +174,7 @@ fn parameters(options: &Options, function: &ItemFn) -> Result<Parameters> {
 }
 
 /// Names every lifetime of the row `'batch`: that is what it borrows from.
-struct ToBatch;
+pub(crate) struct ToBatch;
 
 impl VisitMut for ToBatch {
     fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
@@ -179,11 +184,11 @@ impl VisitMut for ToBatch {
     }
 }
 
-fn returns_iterator(output: &ReturnType) -> bool {
+pub(crate) fn returns_iterator(output: &ReturnType) -> bool {
     matches!(output, ReturnType::Type(_, kind) if matches!(**kind, Type::ImplTrait(_)))
 }
 
-fn first_sentence(text: &str) -> String {
+pub(crate) fn first_sentence(text: &str) -> String {
     let paragraph = text.split("\n\n").next().unwrap_or_default().replace('\n', " ");
     match paragraph.find(". ") {
         Some(end) => paragraph[..=end].to_owned(),
