@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
 
+mod checked;
 mod joins;
 
 use pelton_tests::pelton::{json_rows, root, run, shards, sorted, summary};

@@ -35,9 +35,9 @@ enum Command {
     /// Make, build and look into plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
-    /// Print the reference of all connectors, in Markdown.
+    /// Print the reference of all connectors or transforms, in Markdown.
     #[command(hide = true)]
-    Reference,
+    Reference(commands::reference::Reference),
 }
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Command::Lint(lint) => commands::lint::run(lint),
         Command::Graph(graph) => commands::graph::run(graph),
         Command::Plugin(command) => plugin::run(command),
-        Command::Reference => commands::reference::run(),
+        Command::Reference(reference) => commands::reference::run(&reference),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -19,6 +19,12 @@ pub enum ConnectError {
         /// What failed and where, in one sentence.
         message: String,
     },
+    /// The rows are not what the pipeline says that they are.
+    #[error("{message}")]
+    Data {
+        /// What is not so, with examples.
+        message: String,
+    },
     /// A fault of Pelton.
     #[error("internal fault in a connector: {message}")]
     Internal {

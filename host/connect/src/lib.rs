@@ -7,11 +7,12 @@
 //! - [`secret`], `settings`: references to secrets, and reading values out of a config.
 //! - `format`: JSON, CSV and text over Arrow columns; nothing in it knows where bytes come from.
 //! - `file`: globs, compression, chunks that readers share, sinks whose final names hold whole files only.
-//! - One module a connector: `create`, `generate`, `read_text`, `read_csv`, `read_json`, `write_files`, `kafka`.
+//! - One module a connector: `create`, `assert_equal`, `generate`, `read_text`, `read_csv`, `read_json`, `write_files`, `kafka`.
 //!
 //! Invariant: a worker's thread never blocks here. Reading, writing and waiting happen on `io`, the runtime of the context;
 //! bytes are decoded and encoded on the caller's side.
 
+mod assert_equal;
 mod create;
 pub mod error;
 pub mod file;
@@ -34,6 +35,7 @@ mod write_files;
 
 pub use error::ConnectError;
 pub use file::lines::line_of;
+pub use file::matches::{MatchedFile, match_files};
 pub use registry::{catalog, open_sink, open_source, sink_shards};
 pub use secret::resolve_secrets;
 pub use sink::{Sink, SinkContext, SinkSummary};

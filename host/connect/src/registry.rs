@@ -5,7 +5,7 @@ use crate::kafka;
 use crate::secret::resolve_secrets;
 use crate::sink::{Sink, SinkContext};
 use crate::source::{Source, SourceContext};
-use crate::{create, generate, read_csv, read_json, read_text, write_files};
+use crate::{assert_equal, create, generate, read_csv, read_json, read_text, write_files};
 use pelton_core::catalog::ConnectorSpec;
 use serde_json::Value;
 use std::future::Future;
@@ -30,6 +30,7 @@ enum Open {
 #[rustfmt::skip]
 static CONNECTORS: &[Connector] = &[
     Connector { spec: &create::SPEC, open: Open::Source(|config, ctx| Box::pin(create::open(config, ctx))) },
+    Connector { spec: &assert_equal::SPEC, open: Open::Sink(|config, ctx| Box::pin(assert_equal::open(config, ctx))) },
     Connector { spec: &generate::SPEC, open: Open::Source(|config, ctx| Box::pin(generate::open(config, ctx))) },
     Connector { spec: &read_text::SPEC, open: Open::Source(|config, ctx| Box::pin(read_text::open(config, ctx))) },
     Connector { spec: &read_csv::SPEC, open: Open::Source(|config, ctx| Box::pin(read_csv::open(config, ctx))) },

@@ -9,7 +9,9 @@ use std::collections::HashSet;
 
 use crate::draft::{Draft, Edge};
 use crate::graph::Transform;
+use crate::json_schema::JsonSchema;
 use crate::report::Report;
+use crate::source::Mark;
 use crate::syntax::{Body, Spec};
 use crate::transform::{Arity, Context, lower};
 use crate::triggering;
@@ -84,8 +86,18 @@ enum Link {
 
 /// Where an item's inputs go and outputs come from.
 enum Target {
-    Leaf { draft: usize, main: Option<usize>, arity: Option<Arity> },
-    Composite { ports: Vec<(String, usize)>, outputs: Vec<(String, usize)>, scope: usize },
+    Leaf {
+        draft: usize,
+        main: Option<usize>,
+        /// Where its refused rows are, if not at an output of the draft.
+        errors: Option<usize>,
+        arity: Option<Arity>,
+    },
+    Composite {
+        ports: Vec<(String, usize)>,
+        outputs: Vec<(String, usize)>,
+        scope: usize,
+    },
 }
 
 impl<'y> Connector<'_, 'y, '_, '_> {
@@ -164,15 +176,35 @@ impl<'y> Connector<'_, 'y, '_, '_> {
     }
 
     fn declare_leaf(&mut self, spec: &'y Spec<'y>, name: &str, is_root: bool, windowing: Option<&'y Yaml>) -> Target {
-        let lowered = lower(spec, self.context, self.report);
-        let (arity, has_main) = (lowered.arity, lowered.has_main);
+        let mut lowered = lower(spec, self.context, self.report);
+        let (arity, has_main, schema) = (lowered.arity, lowered.has_main, lowered.output_schema.take());
         let draft = self.add(Draft::written(name.to_string(), spec.mark, lowered));
-        let mut main = has_main.then_some(draft);
-        if let Some(yaml) = windowing.filter(|_| is_root && has_main && spec.kind != "WindowInto") {
+        let (mut main, mut errors) = (has_main.then_some(draft), None);
+        if let Some((schema, mark)) = schema.filter(|_| has_main) {
+            let validated = self.validate(draft, name, schema, mark);
+            main = Some(validated.0);
+            errors = validated.1;
+        }
+        if let (Some(yaml), Some(draft)) = (windowing.filter(|_| is_root && spec.kind != "WindowInto"), main) {
             let edge = Edge { draft, output: String::new(), mark: yaml.mark };
             main = Some(self.window(edge, yaml, name, "output").draft);
         }
-        Target::Leaf { draft, main, arity }
+        Target::Leaf { draft, main, errors, arity }
+    }
+
+    /// Puts a ValidateWithSchema behind a transform. Its errors join those of the transform, in one more node.
+    fn validate(&mut self, draft: usize, name: &str, schema: JsonSchema, mark: Mark) -> (usize, Option<usize>) {
+        let edge = |draft, output: &str| Edge { draft, output: output.to_string(), mark };
+        let full = self.unique(format!("{name}/EnforceOutputSchema"));
+        let own = self.drafts[draft].error_output.clone();
+        let validate = Transform::Validate { schema };
+        let validated = self.add(Draft { error_output: own.clone(), ..Draft::inserted(full, mark, validate, vec![edge(draft, "")]) });
+        let errors = own.map(|own| {
+            let both = vec![edge(draft, &own.name), edge(validated, &own.name)];
+            let full = self.unique(format!("{name}/FlattenErrors"));
+            self.add(Draft { hands_on: true, ..Draft::inserted(full, mark, Transform::Flatten, both) })
+        });
+        (validated, errors)
     }
 
     fn declare_composite(

@@ -20,7 +20,19 @@ pub(crate) struct Draft {
     pub inputs: Vec<Edge>,
     pub outputs: Vec<String>,
     pub open: bool,
-    pub error_output: Option<(String, Mark)>,
+    pub error_output: Option<ErrorOutput>,
+    /// Only hands on: being read by it does not count as being read.
+    pub hands_on: bool,
+}
+
+/// What `error_handling` says.
+#[derive(Clone, Debug)]
+pub(crate) struct ErrorOutput {
+    pub name: String,
+    /// Where the name stands.
+    pub mark: Mark,
+    /// The share of rows that may be refused.
+    pub threshold: Option<f64>,
 }
 
 /// What a draft becomes.
@@ -44,15 +56,17 @@ pub(crate) struct Edge {
 impl Draft {
     pub fn written(name: String, mark: Mark, lowered: Lowered) -> Draft {
         let Lowered { transform, outputs, open, error_output, .. } = lowered;
-        Draft { name, mark, kind: Kind::Written(transform), inputs: Vec::new(), outputs, open, error_output }
+        Draft { name, mark, kind: Kind::Written(transform), inputs: Vec::new(), outputs, open, error_output, hands_on: false }
     }
 
     pub fn inserted(name: String, mark: Mark, transform: Transform, inputs: Vec<Edge>) -> Draft {
-        Draft { name, mark, kind: Kind::Inserted(transform), inputs, outputs: Vec::new(), open: false, error_output: None }
+        let kind = Kind::Inserted(transform);
+        Draft { name, mark, kind, inputs, outputs: Vec::new(), open: false, error_output: None, hands_on: false }
     }
 
     pub fn pass(name: String, mark: Mark) -> Draft {
-        Draft { name, mark, kind: Kind::Pass, inputs: Vec::new(), outputs: Vec::new(), open: false, error_output: None }
+        let (inputs, outputs) = (Vec::new(), Vec::new());
+        Draft { name, mark, kind: Kind::Pass, inputs, outputs, open: false, error_output: None, hands_on: true }
     }
 }
 
@@ -126,7 +140,7 @@ pub(crate) fn check_errors_are_read(drafts: &[Draft], order: Option<&[usize]>, e
     let every: Vec<usize> = (0..drafts.len()).collect();
     for &reader in order.unwrap_or(&every).iter().rev() {
         // With a cycle there is no order; then any reader counts, so as not to complain too much.
-        let counts = order.is_none() || !matches!(drafts[reader].kind, Kind::Pass) || reached.contains(&reader);
+        let counts = order.is_none() || !drafts[reader].hands_on || reached.contains(&reader);
         if counts {
             for edge in &drafts[reader].inputs {
                 read.insert((edge.draft, edge.output.as_str()));
@@ -135,8 +149,9 @@ pub(crate) fn check_errors_are_read(drafts: &[Draft], order: Option<&[usize]>, e
         }
     }
     for (index, draft) in drafts.iter().enumerate().filter(|(index, _)| !excused.contains(index)) {
-        let Some((output, mark)) = &draft.error_output else { continue };
-        if !read.contains(&(index, output.as_str())) {
+        let Some(ErrorOutput { name: output, mark, .. }) = &draft.error_output else { continue };
+        // What is inserted shares the error output of a written transform, which is told of once.
+        if matches!(draft.kind, Kind::Written(_)) && !read.contains(&(index, output.as_str())) {
             let name = draft.name.rsplit('/').next().unwrap_or(&draft.name);
             let message = format!("nobody reads the error output `{output}` of `{}`, so its rows would be lost", draft.name);
             report.error_with_help(*mark, message, Some(format!("give some transform `input: {name}.{output}`, such as WriteToJson")));

@@ -106,7 +106,10 @@ fn describe(transform: &Transform) -> String {
             let place = ["path", "topic"].iter().find_map(|key| config.get(key)?.as_str());
             place.unwrap_or_default().to_string()
         }
-        Transform::Plugin { .. } | Transform::Flatten | Transform::StripErrorMetadata => String::new(),
+        Transform::Plugin { .. } | Transform::Flatten | Transform::StripErrorMetadata | Transform::Validate { .. } => String::new(),
+        Transform::Explode { fields, .. } => names(fields.iter().map(String::as_str)),
+        Transform::Reshuffle { buckets } => buckets.map_or(String::new(), |buckets| format!("to {buckets}")),
+        Transform::MatchAll { file_pattern, .. } => file_pattern.clone().unwrap_or_default(),
         Transform::AssignTimestamps { timestamp, unit, .. } => match unit {
             TimeUnit::Seconds => quoted(timestamp),
             TimeUnit::Milliseconds => format!("{} in ms", quoted(timestamp)),

@@ -12,6 +12,7 @@ use pelton_core::WindowingStrategy;
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
+use crate::json_schema::JsonSchema;
 use crate::options::Options;
 
 /// A pipeline that has passed every check that needs no data.
@@ -55,6 +56,8 @@ pub struct Node {
     pub outputs: Vec<String>,
     /// The output for refused rows, if `error_handling` names one.
     pub error_output: Option<String>,
+    /// The share of its rows, window by window, that may be refused before the pipeline fails.
+    pub error_threshold: Option<f64>,
     /// The windowing of the main output; `None` for a sink, which has none.
     pub windowing: Option<WindowingStrategy>,
 }
@@ -102,6 +105,26 @@ pub enum Transform {
     LogForTesting { level: LogLevel, prefix: Option<String> },
     /// Turns error rows back into the rows that were refused.
     StripErrorMetadata,
+    /// One row for each value of list columns; several columns give every combination, or go side by side.
+    Explode { fields: Vec<String>, cross_product: bool },
+    /// Spreads rows over the workers, at most `buckets` of them.
+    Reshuffle { buckets: Option<usize> },
+    /// Refuses rows that do not fit a JSON schema.
+    Validate { schema: JsonSchema },
+    /// The files that a pattern in each row matches.
+    MatchAll { file_pattern: Option<String>, empty: EmptyMatch },
+}
+
+/// What a pattern without files is (Beam's `empty_match_treatment`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmptyMatch {
+    /// Nothing.
+    #[default]
+    Allow,
+    /// An error.
+    Disallow,
+    /// Nothing if the pattern has a star, else an error.
+    AllowIfWildcard,
 }
 
 impl Transform {
@@ -121,6 +144,10 @@ impl Transform {
             Transform::Flatten => "Flatten",
             Transform::LogForTesting { .. } => "LogForTesting",
             Transform::StripErrorMetadata => "StripErrorMetadata",
+            Transform::Explode { .. } => "Explode",
+            Transform::Reshuffle { .. } => "Reshuffle",
+            Transform::Validate { .. } => "ValidateWithSchema",
+            Transform::MatchAll { .. } => "MatchAll",
         }
     }
 }

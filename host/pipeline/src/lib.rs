@@ -3,7 +3,9 @@
 //! In reading order: [`graph`] is what comes out, [`options`] the settings in it, [`diagnostic`] what is said instead when a
 //! file is wrong. [`load()`] is the way there: `source` fills in the template, `yaml` gives a tree with places, `syntax` knows
 //! Beam's grammar, `provider`, `transform`, `expression` and `windowing` the values in it (with `fields` for reading mappings and
-//! `report` for what is wrong), `connect` turns names into edges of a `draft`, which `load` makes a graph.
+//! `report` for what is wrong, `json_schema` for schemas of rows), `connect` turns names into edges of a `draft`, which `load` makes a graph.
+//!
+//! [`reference`] is the documentation of the built-in transforms.
 //!
 //! **Invariant:** only this crate knows YAML. Nothing in it touches the outside world: it reads text and gives values.
 
@@ -15,11 +17,13 @@ pub mod draw;
 mod expression;
 mod fields;
 pub mod graph;
+pub mod json_schema;
 mod load;
 mod number;
 pub mod options;
 pub mod physical;
 mod provider;
+pub mod reference;
 mod report;
 mod source;
 mod syntax;
@@ -30,8 +34,8 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use graph::{
-    Aggregate, AggregateFunction, Equality, Expression, Graph, Input, Join, JoinField, JoinFields, JoinKind, LATE, Language, LogLevel,
-    Node, Place, PluginInfo, PluginTransform, Provider, TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
+    Aggregate, AggregateFunction, EmptyMatch, Equality, Expression, Graph, Input, Join, JoinField, JoinFields, JoinKind, LATE, Language,
+    LogLevel, Node, Place, PluginInfo, PluginTransform, Provider, TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
 };
 pub use load::load;
 pub use options::{Options, SourceWatermark, Watermark};

@@ -121,7 +121,8 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Re
             transform,
             inputs,
             outputs,
-            error_output: draft.error_output.map(|(name, _)| name),
+            error_threshold: draft.error_output.as_ref().and_then(|errors| errors.threshold),
+            error_output: draft.error_output.map(|errors| errors.name),
         });
     }
     nodes

@@ -1,6 +1,6 @@
 //! The physical plan: which nodes run together in one task, and where rows change tasks.
 //!
-//! A source, a grouping and a sink each head a stage. Every other node is fused into the stages of its inputs: a node that
+//! A source, a grouping, a Reshuffle and a sink each head a stage. Every other node is fused into the stages of its inputs: a node that
 //! reads two stages runs in both, which is right because only heads keep state. An edge to a head is an exchange.
 //!
 //! Invariants: a head stands in one stage; the nodes of a stage are sorted so that inputs come first; an edge inside a
@@ -35,6 +35,8 @@ pub enum StageKind {
     Source,
     /// By key-group range.
     Keyed,
+    /// Batch by batch, in turn.
+    Spread,
     /// By shard of the sink.
     Sink,
 }
@@ -48,6 +50,7 @@ impl Physical {
             let kind = match node.transform {
                 Transform::Source { .. } => Some(StageKind::Source),
                 Transform::Combine { .. } | Transform::Join(_) => Some(StageKind::Keyed),
+                Transform::Reshuffle { .. } => Some(StageKind::Spread),
                 Transform::Sink { .. } => Some(StageKind::Sink),
                 _ => None,
             };
@@ -94,6 +97,7 @@ pub fn drawing(graph: &Graph) -> Drawing {
             };
             let exchange = match physical.stages[*stage].kind {
                 StageKind::Keyed if head => "by key",
+                StageKind::Spread if head => "in turn",
                 StageKind::Sink if head => "to shards",
                 _ => "",
             };
@@ -104,6 +108,7 @@ pub fn drawing(graph: &Graph) -> Drawing {
     let kind = |stage: &Stage| match stage.kind {
         StageKind::Source => "one task a split or worker",
         StageKind::Keyed => "one task a key-group range",
+        StageKind::Spread => "one task a worker",
         StageKind::Sink => "one task a shard",
     };
     Drawing {

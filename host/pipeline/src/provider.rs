@@ -132,7 +132,7 @@ pub(crate) fn check_config(config: Option<&Yaml>, mark: Mark, schema: &Value, re
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     let entries = config.and_then(Yaml::entries).unwrap_or_default();
     let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
-    for entry in entries.iter().filter(|entry| entry.key != "error_handling") {
+    for entry in entries.iter().filter(|entry| !matches!(entry.key.as_str(), "error_handling" | "output_schema")) {
         match properties.get(&entry.key) {
             Some(property) => check_type(&entry.value, &entry.key, property, report),
             None if closed => {

@@ -4,7 +4,7 @@
 use crate::fields::{Fields, text, texts};
 use crate::report::Report;
 use crate::source::Mark;
-use crate::yaml::{Content, Yaml};
+use crate::yaml::{Content, Entry, Yaml};
 
 /// The parts of a file.
 pub(crate) struct File<'y> {
@@ -26,6 +26,8 @@ pub(crate) struct Spec<'y> {
     /// Of a composite: (output, what it is inside).
     pub outputs: Option<Vec<(String, Reference)>>,
     pub config: Option<&'y Yaml>,
+    /// Beam's grammar allows it here, its code reads it in the config; both are the same to us.
+    pub output_schema: Option<&'y Entry>,
     pub windowing: Option<&'y Yaml>,
     pub body: Body<'y>,
 }
@@ -109,7 +111,8 @@ fn pipeline<'y>(yaml: &'y Yaml, mark: Mark, report: &mut Report<'_>) -> Spec<'y>
     let windowing = fields.get("windowing").map(|entry| &entry.value);
     fields.get("resource_hints");
     fields.finish(report);
-    Spec { mark, kind: kind.to_string(), kind_mark, name: None, inputs: None, outputs: None, config: None, windowing, body }
+    let kind = kind.to_string();
+    Spec { mark, kind, kind_mark, name: None, inputs: None, outputs: None, config: None, output_schema: None, windowing, body }
 }
 
 fn body<'y>(fields: &mut Fields<'y>, chain: bool, mark: Mark, report: &mut Report<'_>) -> Body<'y> {
@@ -170,7 +173,7 @@ fn spec<'y>(yaml: &'y Yaml, in_chain: bool, report: &mut Report<'_>) -> Spec<'y>
     }
     let inputs = input.filter(|_| !in_chain).map(|entry| ports(&entry.value, report));
     let outputs = output.filter(|_| !in_chain).and_then(|entry| outputs(&entry.value, composite, report));
-    fields.not_yet("output_schema", report);
+    let output_schema = fields.get("output_schema");
     fields.get("resource_hints");
     let windowing = fields.get("windowing").map(|entry| &entry.value);
     let config = fields.get("config").map(|entry| &entry.value);
@@ -180,7 +183,11 @@ fn spec<'y>(yaml: &'y Yaml, in_chain: bool, report: &mut Report<'_>) -> Spec<'y>
     if !kind.is_empty() {
         fields.finish(report);
     }
-    Spec { mark, kind, kind_mark, name, inputs, outputs, config, windowing, body }
+    if let Some(schema) = output_schema.filter(|_| composite) {
+        let help = "put it on the transform inside that gives the rows".to_string();
+        report.error_with_help(schema.mark, format!("a {kind} has no `output_schema`"), Some(help));
+    }
+    Spec { mark, kind, kind_mark, name, inputs, outputs, config, output_schema, windowing, body }
 }
 
 fn ports(yaml: &Yaml, report: &mut Report<'_>) -> Vec<Port> {

@@ -6,35 +6,44 @@ mod combine;
 mod connector;
 mod join;
 mod plugin;
+mod reshape;
 mod rows;
+mod schema;
 mod testing;
 mod time;
 
 use pelton_core::catalog::ConnectorSpec;
 use pelton_core::time::Duration;
+use serde_json::Value;
 
+use crate::draft::ErrorOutput;
 use crate::expression::{self, Dialect};
 use crate::fields::{Fields, text};
 use crate::graph::{LATE, Transform};
+use crate::json_schema::JsonSchema;
 use crate::provider::Offered;
 use crate::report::Report;
 use crate::source::Mark;
 use crate::syntax::Spec;
 use crate::triggering;
-use crate::yaml::Entry;
+use crate::yaml::{Content, Entry, Yaml};
 
 /// Types that are Pelton's own, besides connectors and plugins.
 pub(crate) const BUILT_IN: &[&str] = &[
     "AssignTimestamps",
     "Combine",
+    "Explode",
     "ExtractWindowingInfo",
     "Filter",
     "Flatten",
     "Join",
     "LogForTesting",
     "MapToFields",
+    "MatchAll",
     "Partition",
+    "Reshuffle",
     "StripErrorMetadata",
+    "ValidateWithSchema",
     "WindowInto",
     "WindowIntoWithTriggers",
 ];
@@ -42,22 +51,15 @@ pub(crate) const BUILT_IN: &[&str] = &[
 /// Types of Beam 2.77 that say so, instead of being unknown, until we have them.
 const BEAM: &[&str] = &[
     "AnomalyDetection",
-    "AssertEqual",
-    "Create",
     "Enrichment",
-    "Explode",
     "MLTransform",
-    "MatchAll",
     "PyTransform",
     "ReadFromAvro",
     "ReadFromBigQuery",
     "ReadFromBigTable",
-    "ReadFromCsv",
     "ReadFromDelta",
     "ReadFromIceberg",
     "ReadFromJdbc",
-    "ReadFromJson",
-    "ReadFromKafka",
     "ReadFromKinesis",
     "ReadFromMongoDB",
     "ReadFromMySql",
@@ -69,31 +71,30 @@ const BEAM: &[&str] = &[
     "ReadFromSpanner",
     "ReadFromSqlServer",
     "ReadFromTFRecord",
-    "ReadFromText",
-    "Reshuffle",
     "RunInference",
     "Sql",
-    "ValidateWithSchema",
     "WriteToAvro",
     "WriteToBigQuery",
     "WriteToBigTable",
-    "WriteToCsv",
     "WriteToIceberg",
     "WriteToJdbc",
-    "WriteToJson",
-    "WriteToKafka",
     "WriteToKinesis",
     "WriteToMongoDB",
     "WriteToMySql",
     "WriteToOracle",
-    "WriteToParquet",
     "WriteToPostgres",
     "WriteToPubSub",
     "WriteToSpanner",
     "WriteToSqlServer",
     "WriteToTFRecord",
-    "WriteToText",
 ];
+
+/// Those that can refuse rows, besides connectors and plugins.
+const REFUSING: &[&str] = &["AssignTimestamps", "Explode", "Filter", "MapToFields", "Partition", "ValidateWithSchema"];
+
+/// Keys of a config that any transform may have and that are not its own.
+const OUTPUT_SCHEMA: &str = "output_schema";
+const ERROR_HANDLING: &str = "error_handling";
 
 /// What there is to choose from.
 pub(crate) struct Context<'a> {
@@ -125,26 +126,36 @@ pub(crate) struct Lowered {
     pub outputs: Vec<String>,
     /// Whether there may be outputs that nobody here knows.
     pub open: bool,
-    pub error_output: Option<(String, Mark)>,
+    pub error_output: Option<ErrorOutput>,
+    /// What rows of the main output must fit, and where that stands.
+    pub output_schema: Option<(JsonSchema, Mark)>,
 }
 
 impl Lowered {
     fn unknown() -> Lowered {
-        Lowered { transform: None, arity: None, has_main: true, outputs: Vec::new(), open: true, error_output: None }
+        Lowered { arity: None, open: true, ..Lowered::plain(None) }
     }
 
     fn plain(transform: Option<Transform>) -> Lowered {
-        Lowered { transform, arity: Some(Arity::One), has_main: true, outputs: Vec::new(), open: false, error_output: None }
+        Lowered {
+            transform,
+            arity: Some(Arity::One),
+            has_main: true,
+            outputs: Vec::new(),
+            open: false,
+            error_output: None,
+            output_schema: None,
+        }
     }
 }
 
 /// Reads the config of one transform.
 pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<'_>) -> Lowered {
     if let Some(connector) = context.catalog.iter().find(|connector| connector.name == spec.kind) {
-        return connector::connector_config(spec, connector, report);
+        return with_schema(connector::connector_config(spec, connector, report), spec, report);
     }
     if let Some(offered) = context.offered.iter().find(|offered| offered.name == spec.kind) {
-        return plugin::plugin(spec, offered, report);
+        return with_schema(plugin::plugin(spec, offered, report), spec, report);
     }
     let (kind, dialect) = match spec.kind.split_once('-') {
         Some((kind, language)) if BUILT_IN.contains(&kind) => (kind, expression::dialect(language, spec.kind_mark, report)),
@@ -164,16 +175,26 @@ pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<
         "Join" => join::join(spec, &mut fields, report),
         "Flatten" => Lowered { arity: Some(Arity::Many), ..Lowered::plain(Some(Transform::Flatten)) },
         "StripErrorMetadata" => Lowered::plain(Some(Transform::StripErrorMetadata)),
+        "Explode" => Lowered::plain(rows::explode(&mut fields, report)),
+        "Reshuffle" => Lowered::plain(reshape::reshuffle(&mut fields, report)),
+        "ValidateWithSchema" => Lowered::plain(schema::validate(&mut fields, report)),
+        "MatchAll" => Lowered::plain(reshape::match_all(&mut fields, report)),
         _ => {
             unknown_type(spec, context, report);
             return Lowered::unknown();
         }
     };
-    if matches!(kind, "MapToFields" | "Filter" | "Partition" | "AssignTimestamps") {
-        lowered.error_output = error_handling(fields.get("error_handling"), &lowered.outputs, report);
+    if REFUSING.contains(&kind) {
+        lowered.error_output = error_handling(fields.get(ERROR_HANDLING), &lowered.outputs, report);
     }
+    fields.get(OUTPUT_SCHEMA);
     fields.finish(report);
-    lowered
+    with_schema(lowered, spec, report)
+}
+
+/// What a transform's own config does not have to know.
+fn with_schema(lowered: Lowered, spec: &Spec<'_>, report: &mut Report<'_>) -> Lowered {
+    Lowered { output_schema: schema::output_schema(spec, &lowered, report), ..lowered }
 }
 
 fn unknown_type(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<'_>) {
@@ -196,10 +217,10 @@ fn unknown_type(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<'_>)
 }
 
 /// The output for refused rows.
-fn error_handling(entry: Option<&Entry>, outputs: &[String], report: &mut Report<'_>) -> Option<(String, Mark)> {
+fn error_handling(entry: Option<&Entry>, outputs: &[String], report: &mut Report<'_>) -> Option<ErrorOutput> {
     let entry = entry?;
     let mut fields = Fields::of(Some(&entry.value), entry.mark, "`error_handling`", report);
-    fields.not_yet("threshold", report);
+    let threshold = fields.get("threshold").and_then(|entry| threshold(entry, report));
     let output = match entry.value.entries() {
         Some(_) => fields.require("output", report),
         None => None,
@@ -211,5 +232,44 @@ fn error_handling(entry: Option<&Entry>, outputs: &[String], report: &mut Report
         report.error(mark, format!("`{name}` cannot be the name of the error output: it is taken"));
         return None;
     }
-    Some((name.to_string(), mark))
+    Some(ErrorOutput { name: name.to_string(), mark, threshold })
+}
+
+fn threshold(entry: &Entry, report: &mut Report<'_>) -> Option<f64> {
+    let share = match &entry.value.content {
+        Content::Number(number) => number.as_f64().filter(|share| (0.0..=1.0).contains(share)),
+        _ => None,
+    };
+    if share.is_none() {
+        let help = "0.01 lets the pipeline fail when more than one row in a hundred is refused".to_string();
+        report.error_with_help(entry.value.mark, "`threshold` must be a number from 0 to 1", Some(help));
+    }
+    share
+}
+
+/// The `error_handling` of a config that is somebody else's to read.
+fn error_handling_of<'y>(spec: &Spec<'y>) -> Option<&'y Entry> {
+    let mut given = spec.config.and_then(Yaml::entries).into_iter().flatten();
+    given.find(|entry| entry.key == ERROR_HANDLING && !entry.value.is_null())
+}
+
+/// A config without the keys that any transform may have.
+fn own_config(spec: &Spec<'_>, errors: bool) -> Value {
+    let mut config = spec.config.map_or(Value::Null, Yaml::to_json);
+    if let Value::Object(map) = &mut config {
+        map.shift_remove(OUTPUT_SCHEMA);
+        if errors {
+            map.shift_remove(ERROR_HANDLING);
+        }
+    }
+    if config.is_null() { Value::Object(serde_json::Map::new()) } else { config }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_reference_has_every_transform() {
+        let names: Vec<&str> = crate::reference::TRANSFORMS.iter().map(|spec| spec.name).collect();
+        assert_eq!(names, super::BUILT_IN);
+    }
 }

@@ -16,7 +16,7 @@ use crate::operator::{Port, Refusals};
 use crate::operators::combine::CombinePlan;
 use crate::operators::join::JoinPlan;
 use crate::operators::map::Column;
-use crate::operators::{flatten, strip};
+use crate::operators::{flatten, match_all, strip};
 use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use pelton_connect::{Source, SourceContext, open_source};
@@ -24,7 +24,8 @@ use pelton_core::fault::{element_type, error_schema};
 use pelton_core::{WindowFn, WindowingStrategy};
 use pelton_expr::{Expression, Language};
 use pelton_pipeline::columns::{ColumnUse, needed};
-use pelton_pipeline::graph::{self, Graph, LATE, LogLevel, Node, TimeUnit, Transform, WindowingInfo};
+use pelton_pipeline::graph::{self, EmptyMatch, Graph, LATE, LogLevel, Node, TimeUnit, Transform, WindowingInfo};
+use pelton_pipeline::json_schema::JsonSchema;
 use pelton_plugin::{Binding, Plugin};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,6 +94,14 @@ pub enum OperatorPlan {
     Log { level: LogLevel, prefix: String },
     /// Undoes an error output.
     Strip { column: String },
+    /// Makes rows of lists.
+    Explode { fields: Vec<String>, cross_product: bool },
+    /// Heads a stage that rows are spread over.
+    Reshuffle { buckets: Option<usize> },
+    /// Checks rows.
+    Validate { schema: Arc<JsonSchema> },
+    /// Finds files.
+    MatchAll { column: String, empty: EmptyMatch },
 }
 
 /// What binding knows of an open source: the columns that its batches have, which are fewer once others are pruned.
@@ -215,6 +224,16 @@ impl Binder<'_> {
             Transform::StripErrorMetadata => {
                 let (schema, column) = strip::output(&input).map_err(failed)?;
                 site.made(OperatorPlan::Strip { column }, schema)
+            }
+            Transform::Explode { fields, cross_product } => self.explode(&site, fields, *cross_product)?,
+            Transform::Reshuffle { buckets } => site.made(OperatorPlan::Reshuffle { buckets: *buckets }, input),
+            Transform::Validate { schema } => match schema.fault_of_columns(&input) {
+                Some(fault) => return Err(failed(fault)),
+                None => site.made(OperatorPlan::Validate { schema: Arc::new(schema.clone()) }, input),
+            },
+            Transform::MatchAll { file_pattern, empty } => {
+                let column = match_all::pattern_column(&input, file_pattern.as_deref()).map_err(failed)?;
+                site.made(OperatorPlan::MatchAll { column, empty: *empty }, match_all::schema())
             }
         };
         Ok(site.finish(made))

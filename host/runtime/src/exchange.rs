@@ -14,6 +14,8 @@ pub enum Division {
     ByKey(Box<KeyDivision>),
     /// All to one task: this producer's shard.
     To(usize),
+    /// Batch by batch to one task after the other, beginning with this one.
+    InTurn(usize),
 }
 
 /// The key of a row, as the grouping that follows computes it.
@@ -67,6 +69,11 @@ impl Exchange {
         let targets = self.targets.len();
         let division = match &mut self.division {
             Division::To(shard) => return Ok(vec![(*shard % targets, batch)]),
+            Division::InTurn(next) => {
+                let target = *next % targets;
+                *next = target + 1;
+                return Ok(vec![(target, batch)]);
+            }
             Division::ByKey(_) if targets == 1 => return Ok(vec![(0, batch)]),
             Division::ByKey(division) => division,
         };

@@ -28,6 +28,11 @@ pub enum Failure {
     /// An arithmetic overflow and the like in an aggregation.
     #[error("transform `{transform}`: {message}")]
     Aggregate { transform: String, message: String },
+    /// More rows were refused than `error_handling.threshold` allows.
+    #[error(
+        "transform `{transform}` refused {bad} of {total} rows{window}, more than the share of {threshold} that its `error_handling` allows\n  next: look at its error output, mend the rows or the transform, or raise `threshold`"
+    )]
+    Threshold { transform: String, bad: u64, total: u64, window: String, threshold: f64 },
     /// Ours.
     #[error("internal error in `{transform}`: {message}; please report it")]
     Internal { transform: String, message: String },

@@ -8,6 +8,7 @@
 //! - [`task`]: one stage's operators on one worker, and the loop that feeds them.
 //! - [`message`], [`channel`], [`exchange`]: what goes between tasks, and how it is bounded and divided.
 //! - [`operator`], [`operators`]: what happens to rows.
+//! - [`error_budget`]: the share of rows that a transform may refuse.
 //! - [`windows`], [`position`]: a row's window; a row and its place in the words of a message.
 //! - [`metrics`], [`failure`]: what is counted, and why a pipeline ends early.
 //! - [`clock`]: the only reader of clocks.
@@ -17,6 +18,7 @@
 pub mod bind;
 pub mod channel;
 pub mod clock;
+pub mod error_budget;
 pub mod exchange;
 pub mod expand;
 pub mod failure;

@@ -9,13 +9,17 @@
 use crate::bind::{Binder, Bound, BoundNode, OperatorPlan};
 use crate::channel::{Inputs, Receiver, Sender, channel};
 
+use crate::error_budget::{ErrorBudget, TaskBudget};
 use crate::exchange::{Division, Exchange, KeyDivision};
 use crate::failure::Failure;
 use crate::message::End;
 use crate::metrics::{NodeFigures, NodeMetrics, Scatter, WindowCounts};
 use crate::operator::{MAIN, Operator};
 use crate::operators::sink::{SinkOperator, Summaries};
-use crate::operators::{combine, filter, flatten, join, log, map, partition, plugin, strip, timestamps, window_into, windowing_info};
+use crate::operators::{
+    combine, explode, filter, flatten, join, log, map, match_all, partition, plugin, reshuffle, strip, timestamps, validate, window_into,
+    windowing_info,
+};
 use crate::source_task::{Head, SourceTask, run_source};
 use crate::splits::Splits;
 use crate::task::{Operators, Route, Slot, run_fed};
@@ -113,6 +117,10 @@ struct TaskPlan {
     exits: Vec<Exit>,
     /// Number among the tasks of its stage.
     index: usize,
+    /// What its transforms may refuse, by node.
+    budgets: HashMap<usize, TaskBudget>,
+    base_dir: PathBuf,
+    io: tokio::runtime::Handle,
     stop: watch::Receiver<StopMode>,
 }
 
@@ -203,7 +211,9 @@ impl Layout {
                         source.readers(self.options.parallelism).map_err(|error| Failure::Connect { transform: name.clone(), error })?;
                     readers.into_iter().map(Feed::Reader).collect()
                 }
-                StageKind::Keyed | StageKind::Sink => (0..self.width(stage.head)).map(|_| Feed::Channels(Vec::new())).collect(),
+                StageKind::Keyed | StageKind::Spread | StageKind::Sink => {
+                    (0..self.width(stage.head)).map(|_| Feed::Channels(Vec::new())).collect()
+                }
             });
         }
         // One channel for each producing and consuming task of an exchange.
@@ -246,11 +256,28 @@ impl Layout {
                     sink,
                     exits,
                     index,
+                    budgets: HashMap::new(),
+                    base_dir: self.options.base_dir.clone(),
+                    io: self.options.io.clone(),
                     stop: self.stop.clone(),
                 });
             }
         }
+        self.share_budgets(&mut plans);
         Ok(plans)
+    }
+
+    /// Gives each task its part of every `error_handling.threshold`.
+    fn share_budgets(&self, plans: &mut [TaskPlan]) {
+        for node in &self.graph.nodes {
+            let (Some(threshold), Some(port)) = (node.error_threshold, self.bound[node.id].refusals.port) else { continue };
+            let source = matches!(node.transform, Transform::Source { .. });
+            let tasks: Vec<&mut TaskPlan> = plans.iter_mut().filter(|plan| plan.nodes.contains(&node.id)).collect();
+            let budget = Arc::new(ErrorBudget::new(node.name.clone(), threshold, self.bound[node.id].window_fn, tasks.len()));
+            for (number, plan) in tasks.into_iter().enumerate() {
+                plan.budgets.insert(node.id, TaskBudget { budget: budget.clone(), task: number, port, source });
+            }
+        }
     }
 
     fn width(&self, head: usize) -> usize {
@@ -258,6 +285,7 @@ impl Layout {
             OperatorPlan::Combine(plan) if plan.group_by.is_empty() => 1,
             OperatorPlan::Join(plan) if plan.sides[0].keys.is_empty() => 1,
             OperatorPlan::Combine(_) | OperatorPlan::Join(_) => self.options.parallelism,
+            OperatorPlan::Reshuffle { buckets } => buckets.unwrap_or(usize::MAX).min(self.options.parallelism),
             OperatorPlan::Sink { kind, config } => sink_shards(kind, config),
             _ => 1,
         }
@@ -301,6 +329,8 @@ impl TaskPlan {
                     encoder: KeyEncoder::new(types).map_err(|message| self.internal(head, message))?,
                     keys: Keys::default(),
                 })),
+                // Producers begin at different tasks.
+                None if matches!(self.bound[head].plan, OperatorPlan::Reshuffle { .. }) => Division::InTurn(self.index),
                 None => Division::To(self.index),
             };
             routes.entry((node, port)).or_default().push(Route::Remote { exchange: exchanges.len() });
@@ -326,6 +356,7 @@ impl TaskPlan {
             };
             slots.push(Slot {
                 operator: self.operator(node)?,
+                budget: self.budgets.remove(&node),
                 metrics: self.progress.nodes[node].clone(),
                 routes: (0..self.bound[node].ports.len()).map(|port| routes.remove(&(node, port)).unwrap_or_default()).collect(),
                 merged: Merged::new(inputs.len()),
@@ -391,6 +422,12 @@ impl TaskPlan {
             OperatorPlan::Flatten => Box::new(flatten::Flatten { schema }),
             OperatorPlan::Log { level, prefix } => Box::new(log::Log { level, prefix }),
             OperatorPlan::Strip { column } => Box::new(strip::Strip { schema, column }),
+            OperatorPlan::Explode { fields, cross_product } => Box::new(explode::Explode { schema, fields, cross_product, refusals }),
+            OperatorPlan::Reshuffle { .. } => Box::new(reshuffle::Reshuffle),
+            OperatorPlan::Validate { schema } => Box::new(validate::Validate { schema, refusals }),
+            OperatorPlan::MatchAll { column, empty } => {
+                Box::new(match_all::MatchAll { column, empty, base_dir: self.base_dir.clone(), io: self.io.clone(), refusals })
+            }
         })
     }
 

@@ -39,8 +39,12 @@ impl Splits {
         }
     }
 
-    /// Takes note of the event times of a batch.
+    /// Takes note of the event times of a batch. Behind an exchange rows still know their split, for messages, but nobody
+    /// there is told when it ends: it makes no watermark.
     pub fn observe(&mut self, batch: &Batch, now: Instant) {
+        if !self.seen {
+            return;
+        }
         if let (Positions::At { split, .. }, Some(largest)) = (&batch.positions, batch.times.iter().max()) {
             let split = split.clone();
             let largest = Instant::from_micros_saturating(*largest);

@@ -6,6 +6,7 @@
 
 use crate::channel::Inputs;
 use crate::clock;
+use crate::error_budget::TaskBudget;
 use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::message::{End, Message};
@@ -31,6 +32,8 @@ pub enum Route {
 pub struct Slot {
     /// The operator.
     pub operator: Box<dyn Operator>,
+    /// The share of rows that it may refuse.
+    pub budget: Option<TaskBudget>,
     /// The counters of its transform.
     pub metrics: Arc<NodeMetrics>,
     /// Consumers by port.
@@ -72,7 +75,11 @@ impl Operators {
 
     /// Routes messages that the head of a source stage made.
     pub async fn emit(&mut self, slot: usize, out: Out) -> Result<(), Failure> {
-        self.slots[slot].metrics.account(out.account);
+        let head = &mut self.slots[slot];
+        head.metrics.account(out.account);
+        if let Some(budget) = &head.budget {
+            budget.emitted(&out)?;
+        }
         let mut stack = Vec::new();
         for (port, message) in out.messages {
             self.route(slot, port, message, &mut stack).await?;
@@ -105,15 +112,20 @@ impl Operators {
         let watch = clock::Stopwatch::start();
         let mut out = Out::new(clock::now());
         let slot = &mut self.slots[at];
+        let mut closed = None;
         match message {
             Message::Data(batch) => {
                 slot.metrics.rows_in.fetch_add(batch.num_rows() as u64, Relaxed);
+                if let Some(budget) = &slot.budget {
+                    budget.rows(&batch);
+                }
                 slot.operator.data(input, batch, &mut out).await?;
             }
             Message::Watermark(watermark) => {
                 let number = slot.number(input);
                 if let Some(watermark) = slot.merged.update(number, Some(watermark)) {
                     slot.operator.watermark(watermark, &mut out).await?;
+                    closed = Some(watermark);
                 }
             }
             Message::Split(event) => slot.operator.split(event, &mut out).await?,
@@ -129,6 +141,12 @@ impl Operators {
                     slot.metrics.held.fetch_add(slot.operator.held(), Relaxed);
                     out.control(Message::End(slot.end));
                 }
+            }
+        }
+        if let Some(budget) = &slot.budget {
+            budget.refused(&out);
+            if let Some(Watermark::Active(at)) = closed {
+                budget.closed(at)?;
             }
         }
         slot.metrics.account(out.account);

@@ -1,17 +1,49 @@
-//! The reference of connectors, made from what they say of themselves.
+//! The reference of connectors and transforms, made from what they say of themselves.
 
 use anyhow::Result;
+use pelton_core::catalog::KeySpec;
 use std::process::ExitCode;
 
-pub fn run() -> Result<ExitCode> {
-    println!("# Connectors\n\nMade by `pelton reference` from the connectors themselves.");
-    let mut specs = pelton_connect::catalog();
-    specs.sort_by_key(|spec| spec.name);
-    for spec in specs {
-        println!("\n## {}\n\n{}\n\n| key | required | meaning |\n|---|---|---|", spec.name, spec.doc);
-        for key in spec.keys {
-            println!("| `{}` | {} | {} |", key.name, if key.required { "yes" } else { "" }, key.doc.replace('|', "\\|"));
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  pelton reference transforms > docs/reference/transforms.md")]
+pub struct Reference {
+    /// Which of them.
+    #[arg(value_enum, default_value = "connectors")]
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    Connectors,
+    Transforms,
+}
+
+pub fn run(reference: &Reference) -> Result<ExitCode> {
+    match reference.what {
+        What::Connectors => {
+            println!("# Connectors\n\nMade by `pelton reference connectors` from the connectors themselves.");
+            let mut specs = pelton_connect::catalog();
+            specs.sort_by_key(|spec| spec.name);
+            specs.iter().for_each(|spec| section(spec.name, spec.doc, spec.keys));
+        }
+        What::Transforms => {
+            println!(
+                "# Transforms\n\nMade by `pelton reference transforms`. The config of any of them may have `output_schema`, a JSON schema"
+            );
+            println!("that the rows of its main output must fit; those that do not are errors of the transform.");
+            println!("Connectors (`ReadFrom…`, `WriteTo…`, `Create`, `AssertEqual`) have [a page of their own](connectors.md).");
+            pelton_pipeline::reference::TRANSFORMS.iter().for_each(|spec| section(spec.name, spec.doc, spec.keys));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn section(name: &str, doc: &str, keys: &[KeySpec]) {
+    println!("\n## {name}\n\n{doc}");
+    if !keys.is_empty() {
+        println!("\n| key | required | meaning |\n|---|---|---|");
+    }
+    for key in keys {
+        println!("| `{}` | {} | {} |", key.name, if key.required { "yes" } else { "" }, key.doc.replace('|', "\\|"));
+    }
 }

@@ -6,7 +6,7 @@
 //!                       (bounded channel)
 //! ```
 //!
-//! - [`find`]: a path or glob to files. [`compression`]: gzip and zstd.
+//! - [`find`]: a path or glob to files. [`matches`]: the same for those who only want to know. [`compression`]: gzip and zstd.
 //! - [`chunk`]: what one reader claims. [`blocks`]: the bytes of a chunk in pieces.
 //! - [`decode`]: pieces to rows. [`source`]: the source and its readers.
 //! - [`lines`]: the line of an offset.
@@ -18,6 +18,7 @@ pub mod compression;
 pub mod decode;
 pub mod find;
 pub mod lines;
+pub mod matches;
 pub mod part;
 pub mod publish;
 pub mod sink;

@@ -37,10 +37,13 @@ impl Connector<'_, '_, '_, '_> {
         let label = self.items[item].spec.label();
         let edge = |draft, output: &str| Edge { draft, output: output.to_string(), mark };
         let names: Vec<&str> = match &self.items[item].target {
-            Target::Leaf { draft, main, .. } => {
+            Target::Leaf { draft, main, errors, .. } => {
                 let draft_id = *draft;
                 let draft = &self.drafts[draft_id];
-                let error = draft.error_output.as_ref().map(|(name, _)| name);
+                let error = draft.error_output.as_ref().map(|errors| &errors.name);
+                if let (Some(errors), true) = (errors, error.is_some_and(|name| name == output)) {
+                    return Ok(edge(*errors, ""));
+                }
                 if draft.open || draft.outputs.iter().chain(error).any(|name| name == output) {
                     return Ok(edge(draft_id, output));
                 }

@@ -1,28 +1,16 @@
 //! Sources and sinks: the config is the connector's own to check; here its faults are put at their places.
 
 use pelton_core::catalog::{ConfigFault, ConnectorSpec, Role, check_keys};
-use serde_json::Value;
 
-use super::{Arity, Lowered, error_handling};
+use super::{Arity, Lowered, error_handling, error_handling_of, own_config};
 use crate::graph::Transform;
 use crate::report::Report;
 use crate::syntax::Spec;
-use crate::yaml::Yaml;
 
 pub(super) fn connector_config(spec: &Spec<'_>, connector: &ConnectorSpec, report: &mut Report<'_>) -> Lowered {
-    let mut config = spec.config.map_or(Value::Null, Yaml::to_json);
-    let mut error_output = None;
-    if connector.has_errors {
-        if let Value::Object(map) = &mut config {
-            map.shift_remove("error_handling");
-        }
-        let given = spec.config.and_then(Yaml::entries).into_iter().flatten();
-        let given = given.into_iter().find(|entry| entry.key == "error_handling" && !entry.value.is_null());
-        error_output = error_handling(given, &[], report);
-    }
-    if config.is_null() {
-        config = Value::Object(serde_json::Map::new());
-    }
+    let config = own_config(spec, connector.has_errors);
+    let error_output = error_handling_of(spec).filter(|_| connector.has_errors);
+    let error_output = error_output.and_then(|given| error_handling(Some(given), &[], report));
     let mut faults = check_keys(&config, connector.keys);
     if config.is_object() {
         for fault in (connector.check)(&config) {

@@ -1,4 +1,4 @@
-//! Transforms that look at one row at a time: MapToFields, Filter, Partition.
+//! Transforms that look at one row at a time: MapToFields, Filter, Partition, Explode.
 
 use super::Lowered;
 use crate::expression::{self, Dialect};
@@ -55,4 +55,23 @@ pub(super) fn partition(fields: &mut Fields<'_>, dialect: Dialect, report: &mut 
     all.extend(unknown_output.iter().filter(|name| !outputs.contains(name)).cloned());
     let transform = by.map(|by| Transform::Partition { by, outputs, unknown_output });
     Lowered { has_main: false, open: listed.is_none(), outputs: all, ..Lowered::plain(transform) }
+}
+
+pub(super) fn explode(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Transform> {
+    let cross_product = fields.boolean("cross_product", report);
+    let given = fields.get("cross_product").is_some();
+    let entry = fields.require("fields", report)?;
+    let mut names: Vec<String> = Vec::new();
+    for (name, mark) in texts(&entry.value, "`fields`", report) {
+        if names.iter().any(|other| other == name) {
+            report.error(mark, format!("`{name}` stands twice in `fields`"));
+        } else {
+            names.push(name.to_string());
+        }
+    }
+    if names.len() > 1 && !given {
+        let help = "`true` gives every combination of their values, `false` takes them side by side".to_string();
+        report.error_with_help(entry.mark, "`Explode` of several fields needs `cross_product`", Some(help));
+    }
+    Some(Transform::Explode { fields: names, cross_product: cross_product.unwrap_or(true) })
 }

@@ -102,7 +102,10 @@ fn keys_of_transforms() {
         &composite(&["{type: Create, ⟦confg: {}, config: {elements: [1]}}"]),
         &["unknown key `confg` of a transform; did you mean `config`?"],
     );
-    check(&composite(&["{type: Create, ⟦output_schema: {}, config: {elements: [1]}}"]), &["`output_schema` is not available yet"]);
+    check(
+        &composite(&["{type: chain, ⟦output_schema: {}, transforms: [{type: Create, config: {elements: [1]}}]}"]),
+        &["no `output_schema`"],
+    );
     check(&composite(&["{type: Create, output: ⟦x, config: {elements: [1]}}"]), &["only a composite says what its `output` is"]);
     check(&between("{type: Flatten, ⟦input: Create}"), &["`input` has no place in a chain"]);
     check(
@@ -115,7 +118,7 @@ fn keys_of_transforms() {
 fn types_and_names_that_do_not_exist() {
     check(&between("{type: ⟦Fliter, config: {keep: x}}"), &["unknown transform type `Fliter`; did you mean `Filter`?"]);
     check(&between("{type: ⟦Frobnicate}"), &["unknown transform type `Frobnicate`; transforms of plugins"]);
-    check(&between("{type: ⟦Explode, config: {fields: x}}"), &["`Explode` is a transform of Beam that is not available yet"]);
+    check(&between("{type: ⟦RunInference, config: {fields: x}}"), &["`RunInference` is a transform of Beam that is not available yet"]);
     check(&composite(&[CREATE, "{type: Flatten, input: ⟦Craete}"]), &["there is no transform `Craete` here; did you mean `Create`?"]);
     check(&composite(&[CREATE, "{type: Flatten, input: ⟦Create.bad}"]), &["`Create` has no output `bad`"]);
     check(&composite(&[CREATE, "{type: Flatten, input: [⟦3]}"]), &["an input must be a string, not a number"]);
@@ -418,4 +421,45 @@ fn a_finding_shows_its_line() {
     let expected = "error: there is no transform `Craete` here\n --> folder/test.yaml:4:29\n  |\n4 |     - {type: Flatten, input: Craete}\n  |                              ^^^^^^\n  = help: did you mean `Create`?\n";
     let column = shown.lines().nth(1).and_then(|line| line.rsplit(':').next()).map(str::to_string);
     assert_eq!(shown, expected.replace("4:29", &format!("4:{}", column.unwrap_or_default())));
+}
+
+#[test]
+fn explode_reshuffle_match_all_and_schemas() {
+    check(&between("{type: Explode, config: {⟦fields: [a, b]}}"), &["needs `cross_product`; `true` gives every combination"]);
+    check(&between("{type: Explode, config: {fields: [a, ⟦a], cross_product: true}}"), &["`a` stands twice"]);
+    check(&between("{type: ⟦Explode}"), &["`Explode` needs `fields`"]);
+    check(&between("{type: Reshuffle, config: {num_buckets: ⟦0}}"), &["at least 1"]);
+    check(&between("{type: MatchAll, config: {empty_match_treatment: ⟦ALOW}}"), &["did you mean `ALLOW`?"]);
+    check(&between("{type: ValidateWithSchema, config: {schema: {properties: {a: {type: ⟦int}}}}}"), &["`int` is no type"]);
+    check(&between("{type: Filter, config: {keep: x, output_schema: {$ref: ⟦b}}}"), &["`$ref` of JSON Schema is not available"]);
+    check(
+        &between("{type: Filter, config: {keep: x, output_schema: {type: object, ⟦error_handling: {output: b}}}}"),
+        &["`output_schema` has no `error_handling` of its own"],
+    );
+    check(
+        &composite(&[
+            CREATE,
+            "{type: Partition, name: P, input: Create, config: {by: x, outputs: [a], ⟦output_schema: {type: object}}}",
+            "{type: WriteToJson, input: P.a, config: {path: b}}",
+        ]),
+        &["`Partition` has no main output for `output_schema`"],
+    );
+    check(
+        &composite(&[
+            CREATE,
+            "{type: Filter, input: Create, config: {keep: x, ⟦output_schema: {}, error_handling: {output: e, threshold: ⟦2}}}",
+            "{type: WriteToJson, input: Filter, config: {path: b}}",
+            "{type: WriteToJson, name: E, input: Filter.e, config: {path: b}}",
+        ])
+        .replace("⟦output_schema", "output_schema"),
+        &["`threshold` must be a number from 0 to 1"],
+    );
+    check(
+        &composite(&[
+            CREATE,
+            "{type: Filter, input: Create, config: {keep: x, output_schema: {}, error_handling: {output: ⟦e}}}",
+            "{type: WriteToJson, input: Filter, config: {path: b}}",
+        ]),
+        &["nobody reads the error output `e`"],
+    );
 }

@@ -305,3 +305,71 @@ fn without_a_name_the_file_gives_one() {
     let graph = loaded("pipeline: {transforms: [{type: Create, config: {elements: []}}]}", &[]);
     assert_eq!(graph.name, "test");
 }
+
+#[test]
+fn an_output_schema_is_a_transform_whose_errors_join() {
+    let text = "pipeline:
+  transforms:
+    - {type: Create, config: {elements: [1], output_schema: {type: object}}}
+    - {type: Filter, name: F, input: Create, config: {keep: x, error_handling: {output: bad, threshold: 0.25}, output_schema: {required: [x]}}}
+    - {type: WriteToJson, name: Good, input: F.good, config: {path: a}}
+    - {type: WriteToJson, name: Bad, input: F.bad, config: {path: b}}
+";
+    check(
+        text,
+        &[
+            "Create: Create",
+            "Create/EnforceOutputSchema: ValidateWithSchema <- Create",
+            "F: Filter <- Create/EnforceOutputSchema",
+            "F/EnforceOutputSchema: ValidateWithSchema <- F",
+            "F/FlattenErrors: Flatten <- F.bad, F/EnforceOutputSchema.bad",
+            "Good: WriteToJson <- F/EnforceOutputSchema",
+            "Bad: WriteToJson <- F/FlattenErrors",
+        ],
+    );
+    let graph = loaded(text, &[]);
+    assert_eq!(graph.nodes[2].error_threshold, Some(0.25));
+    assert!(graph.warnings[0].message.contains("fails the pipeline"), "{:?}", graph.warnings);
+    assert_eq!(graph.warnings.len(), 1);
+}
+
+#[test]
+fn explode_reshuffle_and_match_all_have_beams_config() {
+    let text = "pipeline:
+  type: chain
+  transforms:
+    - {type: Create, config: {elements: [{a: [1], b: [2]}]}}
+    - {type: Explode, config: {fields: [a, b], cross_product: false}}
+    - {type: Reshuffle, config: {num_buckets: 3}}
+    - {type: MatchAll, config: {file_pattern: a, empty_match_treatment: ALLOW_IF_WILDCARD}}
+    - {type: ValidateWithSchema, config: {schema: {type: object, properties: {path: {type: string}}}}}
+";
+    let graph = loaded(text, &[]);
+    let shown: Vec<String> = graph.nodes[1..4].iter().map(|node| format!("{:?}", node.transform)).collect();
+    assert_eq!(
+        shown,
+        [
+            "Explode { fields: [\"a\", \"b\"], cross_product: false }",
+            "Reshuffle { buckets: Some(3) }",
+            "MatchAll { file_pattern: Some(\"a\"), empty: AllowIfWildcard }",
+        ]
+    );
+}
+
+#[test]
+fn the_reference_names_the_keys_that_are_read() {
+    for spec in pelton_pipeline::reference::TRANSFORMS {
+        let text = format!(
+            "pipeline:\n  transforms:\n    - {{type: Create, config: {{elements: [1]}}}}\n    - {{type: {}, input: Create, config: {{qqqqqqqqqq: 1}}}}\n",
+            spec.name
+        );
+        let findings = load_with(&text, &[]).unwrap_err();
+        let unknown = findings.iter().find(|finding| finding.message.contains("qqqqqqqqqq")).unwrap();
+        let help = unknown.help.as_deref().unwrap_or_default().trim_start_matches("known names: ");
+        let mut read: Vec<&str> = help.split(", ").filter(|name| *name != "output_schema" && !name.is_empty()).collect();
+        let mut written: Vec<&str> = spec.keys.iter().map(|key| key.name).collect();
+        read.sort_unstable();
+        written.sort_unstable();
+        assert_eq!(read, written, "{}", spec.name);
+    }
+}

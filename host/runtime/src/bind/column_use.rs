@@ -16,7 +16,11 @@ impl Binder<'_> {
         };
         let all = ColumnUse { reads: None, passes: Passes::Nothing };
         match &own.plan {
-            OperatorPlan::Source { .. } | OperatorPlan::Sink { .. } | OperatorPlan::Log { .. } | OperatorPlan::Strip { .. } => all,
+            OperatorPlan::Source { .. }
+            | OperatorPlan::Sink { .. }
+            | OperatorPlan::Log { .. }
+            | OperatorPlan::Strip { .. }
+            | OperatorPlan::Validate { .. } => all,
             OperatorPlan::Plugin { binding, .. } => {
                 let mut made = BTreeSet::new();
                 let mut passes_any = false;
@@ -30,7 +34,12 @@ impl Binder<'_> {
             OperatorPlan::AssignTimestamps { timestamp, .. } => {
                 ColumnUse { reads: Some(columns(&mut [timestamp].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
             }
-            OperatorPlan::WindowInto | OperatorPlan::Flatten => {
+            OperatorPlan::Explode { fields, .. } => {
+                let fields: BTreeSet<String> = fields.iter().cloned().collect();
+                ColumnUse { reads: Some(fields.clone()), passes: Passes::AllBut(fields) }
+            }
+            OperatorPlan::MatchAll { column, .. } => ColumnUse { reads: Some(BTreeSet::from([column.clone()])), passes: Passes::Nothing },
+            OperatorPlan::WindowInto | OperatorPlan::Flatten | OperatorPlan::Reshuffle { .. } => {
                 ColumnUse { reads: Some(BTreeSet::new()), passes: Passes::AllBut(BTreeSet::new()) }
             }
             OperatorPlan::ExtractWindowingInfo { passed, .. } => {

@@ -1,4 +1,4 @@
-//! Transforms that look at one row at a time: MapToFields, Filter, Partition.
+//! Transforms that look at one row at a time: MapToFields, Filter, Partition, Explode.
 
 use super::{Binder, Made, OperatorPlan, Site};
 use crate::failure::Failure;
@@ -63,5 +63,26 @@ impl Binder<'_> {
         let outputs = outputs.iter().map(|name| (name.clone(), port(name))).collect();
         let unknown = unknown_output.map(port);
         Ok(site.made(OperatorPlan::Partition { by: compiled, outputs, unknown }, site.input.clone()))
+    }
+
+    pub(super) fn explode(&self, site: &Site<'_>, fields: &[String], cross_product: bool) -> Result<Made, Failure> {
+        let failed = |message: String, help: Option<String>| self.wrong(site.node, site.node.place, message, help);
+        let mut schema: Vec<Field> = site.input.fields().iter().map(|field| field.as_ref().clone()).collect();
+        for name in fields {
+            let names = site.input.fields().iter().map(|field| field.name().as_str());
+            let Some(field) = schema.iter_mut().find(|field| field.name() == name) else {
+                let near = pelton_core::catalog::nearest(name, names).map(|near| format!("did you mean `{near}`?"));
+                return Err(failed(format!("`fields` names `{name}`, which is no column of the input"), near));
+            };
+            let item = match field.data_type() {
+                DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => item.data_type().clone(),
+                // Of a column without values nothing is known; each of its rows is refused.
+                DataType::Null => DataType::Null,
+                other => return Err(failed(format!("`{name}` is {other}, not a list: there is nothing to explode"), None)),
+            };
+            *field = Field::new(name, item, true);
+        }
+        let plan = OperatorPlan::Explode { fields: fields.to_vec(), cross_product };
+        Ok(site.made(plan, Arc::new(Schema::new(schema))))
     }
 }

@@ -2,15 +2,19 @@
 
 pub mod aggregate;
 pub mod combine;
+pub mod explode;
 pub mod filter;
 pub mod flatten;
 pub mod join;
 pub mod log;
 pub mod map;
+pub mod match_all;
 pub mod partition;
 pub mod plugin;
+pub mod reshuffle;
 pub mod sink;
 pub mod strip;
 pub mod timestamps;
+pub mod validate;
 pub mod window_into;
 pub mod windowing_info;
