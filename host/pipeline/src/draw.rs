@@ -8,7 +8,7 @@ mod layout;
 mod svg;
 mod text;
 
-use crate::graph::{AggregateFunction, Expression, Graph, LogLevel, Node, TimeUnit, Transform};
+use crate::graph::{Expression, Graph, LogLevel, Node, TimeUnit, Transform};
 use pelton_core::calendar::CalendarUnit;
 use pelton_core::window::WindowFn;
 
@@ -128,7 +128,7 @@ fn describe(transform: &Transform) -> String {
         Transform::Combine { group_by, combine } => {
             let columns = combine.iter().map(|aggregate| {
                 let value = aggregate.value.as_ref().map_or("*", |value| value.text.as_str());
-                format!("{} = {}({value})", aggregate.name, function(aggregate.function))
+                format!("{} = {}({value})", aggregate.name, aggregate.function.name())
             });
             let columns: Vec<String> = columns.collect();
             match group_by.is_empty() {
@@ -164,16 +164,6 @@ pub(crate) fn describe_window(window: WindowFn) -> String {
             };
             format!("{} {unit} in {}", calendar.count, calendar.zone)
         }
-    }
-}
-
-fn function(function: AggregateFunction) -> &'static str {
-    match function {
-        AggregateFunction::Count => "count",
-        AggregateFunction::Sum => "sum",
-        AggregateFunction::Min => "min",
-        AggregateFunction::Max => "max",
-        AggregateFunction::Mean => "mean",
     }
 }
 

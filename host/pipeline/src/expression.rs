@@ -1,11 +1,10 @@
-//! Expressions and aggregates as the file writes them. Their grammar is checked here; they are compiled later, when the columns are
-//! known.
+//! Expressions as the file writes them. Their grammar is checked here; they are compiled later, when the columns are known.
 
 use crate::fields::{Fields, text};
-use crate::graph::{Aggregate, AggregateFunction, Expression, Language};
+use crate::graph::{Expression, Language};
 use crate::report::{Report, suggestion};
 use crate::source::Mark;
-use crate::yaml::{Content, Entry, Yaml};
+use crate::yaml::{Content, Yaml};
 
 /// The language of a transform's expressions; `None`: one that we do not have, which has been reported once.
 #[derive(Clone, Copy, Debug)]
@@ -109,63 +108,4 @@ fn inside(text: &str, offset: usize, mark: Mark, report: &Report<'_>) -> Option<
 /// A column by its name.
 pub(crate) fn column(name: &str, mark: Mark, report: &Report<'_>) -> Expression {
     Expression { language: Language::Generic, text: name.to_string(), place: report.place(mark), output_type: None }
-}
-
-const FUNCTIONS: [(&str, AggregateFunction); 5] = [
-    ("count", AggregateFunction::Count),
-    ("sum", AggregateFunction::Sum),
-    ("min", AggregateFunction::Min),
-    ("max", AggregateFunction::Max),
-    ("mean", AggregateFunction::Mean),
-];
-
-/// One entry of `combine`: `out: fn`, or `out: {value, fn}`. Without `value` the column of the same name is aggregated, as in
-/// Beam, except that `count` then counts rows.
-pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, report: &mut Report<'_>) -> Option<Aggregate> {
-    let (function, mark, value) = match &entry.value.content {
-        Content::Mapping(_) => {
-            let mut fields = Fields::of(Some(&entry.value), entry.mark, format!("`{}`", entry.key), report);
-            let function = fields.require("fn", report);
-            let given = fields.get("value");
-            let value = given.and_then(|given| field(&given.value, dialect, report));
-            fields.finish(report);
-            let (function, mark) = function_name(&function?.value, report)?;
-            if given.is_some() && value.is_none() {
-                return None;
-            }
-            (function, mark, value)
-        }
-        _ => (text(&entry.value, "an aggregate", report)?, entry.value.mark, None),
-    };
-    let Some((_, function)) = FUNCTIONS.iter().find(|(name, _)| *name == function) else {
-        unknown_function(function, mark, report);
-        return None;
-    };
-    let value = match function {
-        AggregateFunction::Count => value,
-        _ => Some(value.unwrap_or_else(|| column(&entry.key, entry.mark, report))),
-    };
-    Some(Aggregate { name: entry.key.clone(), function: *function, value })
-}
-
-/// `fn: sum`, or `fn: {type: sum}`.
-fn function_name<'y>(yaml: &'y Yaml, report: &mut Report<'_>) -> Option<(&'y str, Mark)> {
-    if yaml.entries().is_none() {
-        return Some((text(yaml, "`fn`", report)?, yaml.mark));
-    }
-    let mut fields = Fields::of(Some(yaml), yaml.mark, "`fn`", report);
-    let kind = fields.require("type", report);
-    fields.not_yet("config", report);
-    fields.finish(report);
-    let kind = kind?;
-    Some((text(&kind.value, "`type`", report)?, kind.value.mark))
-}
-
-fn unknown_function(name: &str, mark: Mark, report: &mut Report<'_>) {
-    if matches!(name, "any" | "all" | "group" | "concat") {
-        report.error(mark, format!("the aggregate `{name}` of Beam is not available yet"));
-    } else {
-        let help = suggestion(name, FUNCTIONS.map(|(name, _)| name));
-        report.error_with_help(mark, format!("unknown aggregate `{name}`"), help);
-    }
 }

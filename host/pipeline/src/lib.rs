@@ -2,13 +2,14 @@
 //!
 //! In reading order: [`graph`] is what comes out, [`options`] the settings in it, [`diagnostic`] what is said instead when a
 //! file is wrong. [`load()`] is the way there: `source` fills in the template, `yaml` gives a tree with places, `syntax` knows
-//! Beam's grammar, `provider`, `transform`, `expression` and `windowing` the values in it (with `fields` for reading mappings and
+//! Beam's grammar, `provider`, `transform`, `expression`, `aggregate` and `windowing` the values in it (with `fields` for reading mappings and
 //! `report` for what is wrong, `json_schema` for schemas of rows), `connect` turns names into edges of a `draft`, which `load` makes a graph.
 //!
 //! [`reference`] is the documentation of the built-in transforms.
 //!
 //! **Invariant:** only this crate knows YAML. Nothing in it touches the outside world: it reads text and gives values.
 
+mod aggregate;
 pub mod columns;
 mod connect;
 pub mod diagnostic;

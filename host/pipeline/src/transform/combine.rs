@@ -1,6 +1,7 @@
 //! Combine.
 
 use super::Lowered;
+use crate::aggregate;
 use crate::expression::{self, Dialect};
 use crate::fields::{Fields, texts};
 use crate::graph::{LATE, Transform};
@@ -18,7 +19,7 @@ pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, report: &mut Re
             if keys.iter().any(|(key, _)| *key == output.key) {
                 report.error(output.mark, format!("`{}` is a field of `group_by` already", output.key));
             }
-            aggregates.extend(expression::aggregate(output, dialect, report));
+            aggregates.extend(aggregate::aggregate(output, dialect, report));
         }
         if entry.value.entries().is_some_and(<[Entry]>::is_empty) {
             report.error(entry.mark, "`combine` has no fields");

@@ -309,10 +309,15 @@ fn expressions_and_aggregates() {
     check(&between("{type: MapToFields, config: {⟦drop: a, fields: {a: b}}}"), &["`drop` needs `append: true`"]);
     check(&between("{type: MapToFields, config: {append: ⟦maybe, fields: {a: b}}}"), &["`append` must be true or false"]);
     check(&between("{type: Combine, config: {group_by: a, combine: {n: ⟦cuont}}}"), &["unknown aggregate `cuont`; did you mean `count`?"]);
-    check(
-        &between("{type: Combine, config: {group_by: a, combine: {n: {fn: ⟦group, value: x}}}}"),
-        &["the aggregate `group` of Beam is not available yet"],
-    );
+    let function = |function: &str| between(&format!("{{type: Combine, config: {{group_by: a, combine: {{n: {{fn: {function}}}}}}}}}"));
+    check(&function("⟦count_distict"), &["unknown aggregate `count_distict`; did you mean `count_distinct`?"]);
+    check(&function("⟦top"), &["the config of `top` needs `n`"]);
+    check(&function("{type: top, config: {n: ⟦0}}"), &["`n` must be a whole number from 1 to 10000"]);
+    check(&function("{type: top, config: {n: 1, order: ⟦large}}"), &["`order` must be largest or smallest, not `large`"]);
+    check(&function("{type: sum, config: {⟦n: 1}}"), &["unknown key `n` of the config of `sum`"]);
+    check(&function("{type: quantiles, config: {q: ⟦0.5}}"), &["`q` must be a list of numbers from 0 to 1, such as [0.5, 0.99]"]);
+    check(&function("{type: approx_quantile, config: {q: ⟦1.5}}"), &["`q` must be a number from 0 to 1, such as 0.99"]);
+    check(&function("{type: approx_count_distinct, config: {precision: ⟦3}}"), &["`precision` must be a whole number from 4 to 18"]);
     check(
         &between("{type: Combine, config: {group_by: a, combine: {n: {⟦value: x}}}}")
             .replace("{⟦value", "{value")

@@ -240,8 +240,43 @@ fn values_are_read_as_written() {
     assert_eq!(fields[2].1.output_type.as_deref(), Some("string"));
     let Transform::Combine { group_by, combine } = &graph.nodes[2].transform else { panic!("a combine") };
     assert_eq!(group_by.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["d", "b"]);
-    let functions: Vec<_> = combine.iter().map(|a| (a.function, a.value.as_ref().map(|value| value.text.as_str()))).collect();
+    let functions: Vec<_> = combine.iter().map(|a| (a.function.clone(), a.value.as_ref().map(|value| value.text.as_str()))).collect();
     let expected = [(AggregateFunction::Sum, Some("c")), (AggregateFunction::Count, None), (AggregateFunction::Mean, Some("b"))];
+    assert_eq!(functions, expected);
+}
+
+#[test]
+fn aggregates_with_a_config() {
+    let graph = loaded(
+        "pipeline:
+  type: chain
+  transforms:
+    - {type: Create, config: {elements: [{a: 1}]}}
+    - type: Combine
+      config:
+        group_by: []
+        combine:
+          a: {fn: {type: top, config: {n: 3, order: smallest}}}
+          b: {value: a, fn: {type: approx_count_distinct}}
+          c: {value: a, fn: {type: approx_count_distinct, config: {precision: 14}}}
+          d: {value: a, fn: {type: quantiles, config: {q: [0, 0.5, 1]}}}
+          e: {value: a, fn: {type: approx_quantile, config: {q: 0.99}}}
+          f: {value: a, fn: {type: stddev, config: {of: population}}}
+          g: {value: a, fn: variance}
+",
+        &[],
+    );
+    let Transform::Combine { combine, .. } = &graph.nodes[1].transform else { panic!("a combine") };
+    let functions: Vec<_> = combine.iter().map(|aggregate| aggregate.function.clone()).collect();
+    let expected = [
+        AggregateFunction::Top { n: 3, smallest: true },
+        AggregateFunction::ApproxCountDistinct { precision: 12 },
+        AggregateFunction::ApproxCountDistinct { precision: 14 },
+        AggregateFunction::Quantiles(vec![0.0, 0.5, 1.0]),
+        AggregateFunction::Quantile(0.99),
+        AggregateFunction::StdDev { population: true },
+        AggregateFunction::Variance { population: false },
+    ];
     assert_eq!(functions, expected);
 }
 

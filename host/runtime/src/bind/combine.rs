@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::operator::MAIN;
 use crate::operators::aggregate;
 use crate::operators::combine::{CombinePlan, late_schema};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use pelton_expr::Expression;
 use pelton_pipeline::graph;
 use std::sync::Arc;
@@ -29,17 +29,16 @@ impl Binder<'_> {
         let mut aggregates = Vec::new();
         for wanted in combine {
             let value = wanted.value.as_ref().map(|value| self.compile(node, value, input)).transpose()?;
-            let made = aggregate::output_type(wanted.function, value.as_ref().map(Expression::data_type)).map_err(|message| {
+            let made = aggregate::output_type(&wanted.function, value.as_ref().map(Expression::data_type)).map_err(|message| {
                 self.wrong(
                     node,
                     wanted.value.as_ref().map_or(node.place, |value| value.place),
-                    format!("{:?} for `{}` {message}", wanted.function, wanted.name).to_lowercase(),
+                    format!("{} for `{}` {message}", wanted.function.name(), wanted.name),
                     None,
                 )
             })?;
-            let nullable = made != DataType::Int64 || wanted.function != graph::AggregateFunction::Count;
-            fields.push(Field::new(&wanted.name, made, nullable));
-            aggregates.push((wanted.function, value));
+            fields.push(Field::new(&wanted.name, made, !wanted.function.never_null()));
+            aggregates.push((wanted.function.clone(), value));
         }
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         // `state_limit` is for all tasks together; keys spread evenly enough.

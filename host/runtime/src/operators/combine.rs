@@ -91,7 +91,7 @@ impl Combine {
         let aggregators = plan
             .aggregates
             .iter()
-            .map(|(function, value)| Aggregator::new(*function, value.as_ref().map(Expression::data_type), &mut cells));
+            .map(|(function, value)| Aggregator::new(function, value.as_ref().map(Expression::data_type), &mut cells));
         Ok(Combine {
             encoder: KeyEncoder::new(&plan.group_types).map_err(failed)?,
             decoder: KeyDecoder::new(&plan.group_types).map_err(failed)?,

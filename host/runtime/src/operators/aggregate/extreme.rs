@@ -3,13 +3,12 @@
 
 use super::count::{add_counts, count_values, where_seen};
 use super::state::States;
+use super::values::Values;
 use super::{Accumulate, Rows};
 use arrow::array::types::{Decimal128Type, Float64Type, Int64Type};
 use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
-use pelton_core::key::{KeyEncoder, Keys};
-use pelton_core::key_decode::KeyDecoder;
 use pelton_state::{Cells, ColumnId, Slot, Touched};
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ pub(super) fn extreme(states: &mut States<'_>, output: DataType, largest: bool) 
             let best = states.whole(if largest { i64::MIN } else { i64::MAX });
             Box::new(WholeExtreme { best, seen: states.whole(0), largest, output: output.clone() })
         }
-        _ => Box::new(OtherExtreme::new(states, output, largest)?),
+        other => Box::new(OtherExtreme { best: states.bytes(), largest, values: Values::new(other)? }),
     })
 }
 
@@ -105,21 +104,11 @@ impl Accumulate for DecimalExtreme {
     }
 }
 
-/// The best value's canonical bytes; empty before the first, because no value's are.
+/// The best value's canonical bytes; none before the first.
 struct OtherExtreme {
     best: ColumnId,
     largest: bool,
-    encoder: KeyEncoder,
-    decoder: KeyDecoder,
-    keys: Keys,
-}
-
-impl OtherExtreme {
-    fn new(states: &mut States<'_>, output: DataType, largest: bool) -> Result<OtherExtreme, String> {
-        let types = std::slice::from_ref(&output);
-        let (encoder, decoder) = (KeyEncoder::new(types)?, KeyDecoder::new(types)?);
-        Ok(OtherExtreme { best: states.bytes(), largest, encoder, decoder, keys: Keys::default() })
-    }
+    values: Values,
 }
 
 fn improve(best: &mut Vec<u8>, value: &[u8], largest: bool) {
@@ -131,9 +120,9 @@ fn improve(best: &mut Vec<u8>, value: &[u8], largest: bool) {
 
 impl Accumulate for OtherExtreme {
     fn add(&mut self, cells: &mut Touched<'_>, rows: &Rows<'_>) -> Result<(), String> {
-        self.encoder.encode(std::slice::from_ref(rows.value()), &mut self.keys);
+        let keys = self.values.encode(rows.value());
         let bests = cells.column::<Vec<u8>>(self.best);
-        rows.each(|row, slot| improve(&mut bests[slot], self.keys.get(row), self.largest));
+        rows.each(|row, slot| improve(&mut bests[slot], keys.get(row), self.largest));
         Ok(())
     }
 
@@ -149,15 +138,8 @@ impl Accumulate for OtherExtreme {
 
     fn extract(&self, cells: &Cells, slots: &[Slot]) -> Result<ArrayRef, String> {
         let bests = cells.column::<Vec<u8>>(self.best);
-        decode_or_null(&self.decoder, slots.iter().map(|slot| bests[*slot as usize].as_slice()))
+        self.values.decode(slots.iter().map(|slot| bests[*slot as usize].as_slice()))
     }
-}
-
-/// Values from their canonical bytes; none is null.
-pub(super) fn decode_or_null<'k>(decoder: &KeyDecoder, values: impl Iterator<Item = &'k [u8]>) -> Result<ArrayRef, String> {
-    let null = decoder.null_key();
-    let null = null.as_slice();
-    Ok(decoder.decode(values.map(|value| if value.is_empty() { null } else { value }))?.remove(0))
 }
 
 /// Whether values of a type have an order-preserving 64-bit integer.

@@ -1,25 +1,37 @@
 //! Built-in aggregates over columns of state: one family of functions a file.
 //!
-//! - [`count`], [`sum`], [`float`]: numbers that add up.
-//! - [`extreme`]: min and max.
-//! - [`state`]: the columns that an aggregate keeps, and their way to another task.
+//! - [`count`], [`sum`], [`float`], [`moments`]: numbers that add up; means, variances.
+//! - [`extreme`], [`logic`]: min and max; any and all.
+//! - [`timed`], [`top`]: first and last by event time; the n best.
+//! - [`collect`]: lists of values.
+//! - [`distinct`], [`sketch`]: distinct counts, exact and not; quantiles.
+//! - [`state`], [`values`]: the columns that an aggregate keeps and their way to another task; values of any type as bytes.
 //!
 //! A batch's rows are added a column at a time: `slots[i]` is the cell of row `i`. Cells of the same operator merge (a window
 //! that is made of slices, or sessions that meet), and so do partial results that another task computed (combiner lifting):
 //! both are one function, [`Accumulate::merge`], so that a pre-aggregated result cannot differ from a direct one.
 //!
-//! Nulls are skipped, as in SQL (decision 0005); an aggregate of nothing but nulls is null; a count counts rows.
+//! Nulls are skipped, as in SQL (decision 0005); an aggregate of nothing but nulls is null; a count counts rows, and the list
+//! of a group has its nulls.
 //!
 //! Invariants: all that an aggregate remembers lies in its columns of [`Cells`]; merging cells is associative and
 //! commutative, except for the order in which lists are joined and the last bits of sums of doubles.
 
+mod collect;
 mod count;
+mod distinct;
 mod extreme;
 mod float;
+mod logic;
+mod moments;
+mod sketch;
 mod state;
 mod sum;
 #[cfg(test)]
 mod tests;
+mod timed;
+mod top;
+mod values;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::NullBuffer;
@@ -28,6 +40,7 @@ use pelton_core::key::KeyEncoder;
 use pelton_pipeline::graph::AggregateFunction;
 use pelton_state::{Cells, Slot, Touched};
 use state::{State, States};
+use values::{Values, list_of};
 
 /// One aggregate and its columns of state.
 pub struct Aggregator {
@@ -52,7 +65,6 @@ struct Rows<'a> {
     /// The cell of each row.
     slots: &'a [Slot],
     /// The event time of each row, microseconds.
-    #[allow(dead_code, reason = "first and last by event time read it")]
     times: &'a [i64],
     /// What is aggregated; `None` only for a count.
     value: Option<&'a ArrayRef>,
@@ -76,26 +88,37 @@ impl Rows<'_> {
 }
 
 /// The type of an aggregate over values of a type (`None`: a count without a value).
-pub fn output_type(function: AggregateFunction, value: Option<&DataType>) -> Result<DataType, String> {
+pub fn output_type(function: &AggregateFunction, value: Option<&DataType>) -> Result<DataType, String> {
     use AggregateFunction::*;
     let Some(value) = value else {
-        return if function == Count { Ok(DataType::Int64) } else { Err("needs a value".into()) };
+        return if *function == Count { Ok(DataType::Int64) } else { Err("needs a value".into()) };
     };
-    match function {
-        Count => Ok(DataType::Int64),
-        Sum if value.is_integer() => Ok(DataType::Int64),
-        Sum if value.is_floating() => Ok(DataType::Float64),
-        Sum => match value {
-            DataType::Decimal128(_, scale) if *scale >= 0 => Ok(DataType::Decimal128(38, *scale)),
-            _ => Err(format!("cannot be taken of values of type {value}")),
-        },
-        Mean if value.is_numeric() => Ok(DataType::Float64),
-        Min | Max if KeyEncoder::new(std::slice::from_ref(value)).is_ok() && !value.is_nested() => Ok(value.clone()),
+    let storable = KeyEncoder::new(std::slice::from_ref(value)).is_ok();
+    match (function, value) {
+        (Count, _) => Ok(DataType::Int64),
+        (Sum, value) if value.is_integer() => Ok(DataType::Int64),
+        (Sum, value) if value.is_floating() => Ok(DataType::Float64),
+        (Sum, DataType::Decimal128(_, scale)) if *scale >= 0 => Ok(DataType::Decimal128(38, *scale)),
+        (Mean | Variance { .. } | StdDev { .. } | Quantile(_), value) if value.is_numeric() => Ok(DataType::Float64),
+        (Quantiles(_), value) if value.is_numeric() => Ok(list_of(&DataType::Float64)),
+        (Min | Max, value) if storable && !value.is_nested() => Ok(value.clone()),
+        (Any | All, value) if logic::has_truth(value) => Ok(DataType::Boolean),
+        (First | Last, value) if storable => Ok(value.clone()),
+        (Group, value) if storable => Ok(list_of(value)),
+        (Concat, DataType::Utf8) => Ok(list_of(value)),
+        (Concat, DataType::List(item)) if storable => Ok(list_of(item.data_type())),
+        (Top { .. }, value) if storable && !value.is_nested() => Ok(list_of(value)),
+        (CountDistinct | ApproxCountDistinct { .. }, _) if storable => Ok(DataType::Int64),
         _ => Err(format!("cannot be taken of values of type {value}")),
     }
 }
 
-fn family(function: AggregateFunction, output: DataType, states: &mut States<'_>) -> Result<Box<dyn Accumulate>, String> {
+fn family(
+    function: &AggregateFunction,
+    value: &DataType,
+    output: DataType,
+    states: &mut States<'_>,
+) -> Result<Box<dyn Accumulate>, String> {
     use AggregateFunction::*;
     Ok(match function {
         Count => Box::new(count::Count::new(states)),
@@ -103,16 +126,31 @@ fn family(function: AggregateFunction, output: DataType, states: &mut States<'_>
         Sum if output == DataType::Float64 => Box::new(float::FloatSum::new(states, float::Gives::Sum)),
         Sum => Box::new(sum::DecimalSum::new(states, output)),
         Mean => Box::new(float::FloatSum::new(states, float::Gives::Mean)),
-        Min | Max => extreme::extreme(states, output, function == Max)?,
+        Variance { population } => Box::new(moments::Moments::new(states, *population, false)),
+        StdDev { population } => Box::new(moments::Moments::new(states, *population, true)),
+        Min | Max => extreme::extreme(states, output, *function == Max)?,
+        Any | All => Box::new(logic::Logic::new(states, *function == Any)),
+        First | Last => Box::new(timed::Timed::new(states, &output, *function == Last)?),
+        Top { n, smallest } => Box::new(top::Top::new(states, value, *n, *smallest)?),
+        Group => Box::new(collect::Collect::new(states, &output, collect::What::Value)?),
+        Concat if *value == DataType::Utf8 => Box::new(collect::Collect::new(states, &output, collect::What::Characters)?),
+        Concat => Box::new(collect::Collect::new(states, &output, collect::What::Elements)?),
+        CountDistinct => Box::new(distinct::CountDistinct::new(states, value)?),
+        ApproxCountDistinct { precision } => {
+            let kind = sketch::Kind::Distinct { precision: *precision, values: Values::new(value)? };
+            Box::new(sketch::Sketched::new(states, kind))
+        }
+        Quantile(rank) => Box::new(sketch::Sketched::new(states, sketch::Kind::Quantiles { ranks: vec![*rank], list: false })),
+        Quantiles(ranks) => Box::new(sketch::Sketched::new(states, sketch::Kind::Quantiles { ranks: ranks.clone(), list: true })),
     })
 }
 
 impl Aggregator {
     /// Declares the columns of an aggregate whose `output_type` has been checked.
-    pub fn new(function: AggregateFunction, value: Option<&DataType>, cells: &mut Cells) -> Result<Aggregator, String> {
+    pub fn new(function: &AggregateFunction, value: Option<&DataType>, cells: &mut Cells) -> Result<Aggregator, String> {
         let output = output_type(function, value)?;
         let mut states = States::of(cells);
-        let family = family(function, output, &mut states)?;
+        let family = family(function, value.unwrap_or(&DataType::Null), output, &mut states)?;
         Ok(Aggregator { family, states: states.declared() })
     }
 
