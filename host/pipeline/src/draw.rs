@@ -93,7 +93,7 @@ pub fn detail(node: &Node) -> String {
         (false, false) => format!("{kind}: {what}"),
     };
     match (&node.transform, &node.windowing) {
-        (Transform::Combine { .. } | Transform::Join(_), Some(strategy)) => {
+        (transform, Some(strategy)) if transform.groups() => {
             format!("{first}\nper window: {}", describe_window(strategy.window_fn))
         }
         _ => first,

@@ -128,6 +128,11 @@ pub enum EmptyMatch {
 }
 
 impl Transform {
+    /// Whether it keeps rows per key and window and gives them out in panes: then it has the output [`LATE`].
+    pub fn groups(&self) -> bool {
+        matches!(self, Transform::Combine { .. } | Transform::Join(_))
+    }
+
     /// The `type:` in the file.
     pub fn kind(&self) -> &str {
         match self {

@@ -140,7 +140,7 @@ fn declare_output(node: &mut Node, output: &str) {
 }
 
 fn is_late(transform: &Transform, output: &str) -> bool {
-    matches!(transform, Transform::Combine { .. } | Transform::Join(_)) && output == LATE
+    transform.groups() && output == LATE
 }
 
 /// What a transform's rows are windowed by. `Err`: this input's windowing is not that of the first.
@@ -156,6 +156,8 @@ fn windowing(
     let first = inputs.first().map_or(default, |input| &windows[input.node]);
     match inputs.iter().find(|input| windows[input.node] != *first) {
         Some(other) => Err(other.clone()),
+        // What a grouping gives out goes on by the continuation of its trigger.
+        None if transform.groups() => Ok(first.after_grouping()),
         None => Ok(first.clone()),
     }
 }

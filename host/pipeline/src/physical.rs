@@ -49,7 +49,7 @@ impl Physical {
         for node in &graph.nodes {
             let kind = match node.transform {
                 Transform::Source { .. } => Some(StageKind::Source),
-                Transform::Combine { .. } | Transform::Join(_) => Some(StageKind::Keyed),
+                ref transform if transform.groups() => Some(StageKind::Keyed),
                 Transform::Reshuffle { .. } => Some(StageKind::Spread),
                 Transform::Sink { .. } => Some(StageKind::Sink),
                 _ => None,

@@ -6,6 +6,7 @@ pub mod explode;
 pub mod filter;
 pub mod flatten;
 pub mod join;
+pub mod late;
 pub mod log;
 pub mod map;
 pub mod match_all;

@@ -1,0 +1,204 @@
+//! What every way of grouping has: keys, cells with their aggregates, panes on their way out, and rows that came too late.
+
+use super::CombinePlan;
+use crate::failure::Failure;
+use crate::metrics::WindowCounts;
+use crate::operator::{MAIN, Out, Refusals};
+use crate::operators::aggregate::Aggregator;
+use crate::operators::late::late_batch;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use pelton_core::batch::{MAX_ROWS, PaneInfo, RowWindows};
+use pelton_core::key::{KeyEncoder, Keys};
+use pelton_core::key_decode::KeyDecoder;
+use pelton_core::{Batch, Instant, Positions, Window};
+use pelton_expr::Expression;
+use pelton_state::{CellKey, Cells, ColumnId, Slot, Timers};
+use std::sync::Arc;
+
+/// The state of a Combine and what can be done with it.
+pub struct Core {
+    /// What was bound.
+    pub plan: CombinePlan,
+    /// Keys to bytes.
+    pub encoder: KeyEncoder,
+    decoder: KeyDecoder,
+    /// The keys of the batch at hand.
+    pub keys: Keys,
+    /// All state.
+    pub cells: Cells,
+    /// When cells want to be called, in event time.
+    pub timers: Timers,
+    /// Rows in a cell that no pane has held.
+    pub rows: ColumnId,
+    aggregators: Vec<Aggregator>,
+    /// How far event time has come.
+    pub watermark: Instant,
+    counts: Arc<WindowCounts>,
+    refusals: Refusals,
+}
+
+/// A batch whose values have been computed; its keys are in [`Core::keys`].
+pub struct Incoming {
+    /// The rows.
+    pub batch: Batch,
+    /// What each aggregate is of.
+    pub values: Vec<Option<ArrayRef>>,
+}
+
+/// A cell that gives out a pane.
+#[derive(Clone, Copy, Debug)]
+pub struct Given {
+    /// The cell.
+    pub slot: Slot,
+    /// The pane's window.
+    pub window: Window,
+    /// Which of the window's panes.
+    pub pane: PaneInfo,
+    /// Event time of the row that comes out.
+    pub time: Instant,
+}
+
+impl Core {
+    /// With no state. Columns that a way needs for itself are declared in `cells` before the first cell.
+    pub fn new(plan: CombinePlan, counts: Arc<WindowCounts>, refusals: Refusals) -> Result<Core, Failure> {
+        let failed = |message: String| Failure::Internal { transform: refusals.transform.clone(), message };
+        let mut cells = Cells::default();
+        let rows = cells.declare(0i64);
+        let aggregators = plan
+            .aggregates
+            .iter()
+            .map(|(function, value)| Aggregator::new(function, value.as_ref().map(Expression::data_type), &mut cells));
+        Ok(Core {
+            encoder: KeyEncoder::new(&plan.group_types).map_err(failed)?,
+            decoder: KeyDecoder::new(&plan.group_types).map_err(failed)?,
+            keys: Keys::default(),
+            timers: Timers::default(),
+            rows,
+            aggregators: aggregators.collect::<Result<_, _>>().map_err(failed)?,
+            cells,
+            watermark: Instant::MIN,
+            counts,
+            refusals,
+            plan,
+        })
+    }
+
+    /// A fault of ours.
+    pub fn internal(&self, message: impl Into<String>) -> Failure {
+        Failure::Internal { transform: self.refusals.transform.clone(), message: message.into() }
+    }
+
+    fn aggregate(&self, message: String) -> Failure {
+        Failure::Aggregate { transform: self.refusals.transform.clone(), message }
+    }
+
+    /// The cell of a row's key in a window. True: it is new.
+    pub fn cell(&mut self, row: usize, window: Window) -> (Slot, bool) {
+        self.cells.entry(CellKey { key: self.keys.get(row), window })
+    }
+
+    /// The cells of rows of this batch, each with its number in `windows`, and those that are new.
+    pub fn cells_of(&mut self, rows: &[(u32, u32)], windows: &[Window]) -> (Vec<Slot>, Vec<Slot>) {
+        let (mut slots, mut new) = (Vec::with_capacity(rows.len()), Vec::new());
+        self.cells.entries(&self.keys, rows, windows, &mut slots, &mut new);
+        (slots, new)
+    }
+
+    /// Adds rows to cells: `slots[i]` is that of row `i`, or of row `picked[i]`.
+    pub async fn add(&mut self, slots: &[Slot], incoming: &Incoming, picked: Option<&UInt32Array>) -> Result<(), Failure> {
+        let rows = self.cells.write::<i64>(self.rows, slots);
+        slots.iter().for_each(|slot| rows[*slot as usize] += 1);
+        let some: Vec<i64>;
+        let times: &[i64] = match picked {
+            None => &incoming.batch.times,
+            Some(picked) => {
+                some = picked.values().iter().map(|row| incoming.batch.times[*row as usize]).collect();
+                &some
+            }
+        };
+        for number in 0..self.aggregators.len() {
+            let value = match (&incoming.values[number], picked) {
+                (Some(value), Some(picked)) => {
+                    Some(arrow::compute::take(value, picked, None).map_err(|error| self.internal(error.to_string()))?)
+                }
+                (value, _) => value.clone(),
+            };
+            let added = self.aggregators[number].add_rows(&mut self.cells, slots, times, value.as_ref());
+            added.map_err(|message| self.aggregate(message))?;
+        }
+        Ok(())
+    }
+
+    /// Adds what cell `from[i]` holds to cell `into[i]`; none is on both sides.
+    pub async fn merge(&mut self, into: &[Slot], from: &[Slot]) -> Result<(), Failure> {
+        if into.is_empty() {
+            return Ok(());
+        }
+        let held: Vec<i64> = from.iter().map(|slot| self.cells.column::<i64>(self.rows)[*slot as usize]).collect();
+        let rows = self.cells.write::<i64>(self.rows, into);
+        into.iter().zip(held).for_each(|(slot, held)| rows[*slot as usize] += held);
+        for number in 0..self.aggregators.len() {
+            let merged = self.aggregators[number].merge_pairs(&mut self.cells, into, from);
+            merged.map_err(|message| self.aggregate(message))?;
+        }
+        Ok(())
+    }
+
+    /// Empties cells.
+    pub fn clear(&mut self, slots: &[Slot]) {
+        let rows = self.cells.write::<i64>(self.rows, slots);
+        slots.iter().for_each(|slot| rows[*slot as usize] = 0);
+        for aggregator in &self.aggregators {
+            aggregator.reset(&mut self.cells, slots);
+        }
+    }
+
+    /// Gives panes out, in batches of one pane info each. The cells stay as they are, except that their rows have led to something.
+    pub async fn emit(&mut self, given: &[Given], out: &mut Out) -> Result<(), Failure> {
+        let mut rest: Vec<Given> = given.to_vec();
+        while let Some(first) = rest.first().map(|given| given.pane) {
+            let (same, others): (Vec<Given>, Vec<Given>) = rest.into_iter().partition(|given| given.pane == first);
+            for chunk in same.chunks(MAX_ROWS) {
+                self.emit_same(chunk, first, out).await?;
+            }
+            rest = others;
+        }
+        Ok(())
+    }
+
+    async fn emit_same(&mut self, given: &[Given], pane: PaneInfo, out: &mut Out) -> Result<(), Failure> {
+        let slots: Vec<Slot> = given.iter().map(|given| given.slot).collect();
+        let keys = slots.iter().map(|slot| self.cells.key(*slot).key);
+        let mut columns = self.decoder.decode(keys).map_err(|message| self.internal(message))?;
+        for aggregator in &self.aggregators {
+            columns.push(aggregator.extract(&self.cells, &slots).map_err(|message| self.aggregate(message))?);
+        }
+        let mut table: Vec<Window> = Vec::new();
+        let mut index = Vec::with_capacity(given.len());
+        let rows = self.cells.write::<i64>(self.rows, &slots);
+        for Given { slot, window, .. } in given {
+            if table.last() != Some(window) {
+                table.push(*window);
+            }
+            index.push(table.len() as u32 - 1);
+            let inside = std::mem::take(&mut rows[*slot as usize]) as u64;
+            out.account.led += inside;
+            self.counts.add(window.start.micros(), inside);
+        }
+        let times = given.iter().map(|given| given.time.micros()).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(given.len()));
+        let rows = RecordBatch::try_new_with_options(self.plan.schema.clone(), columns, &options)
+            .map_err(|error| self.internal(error.to_string()))?;
+        let windows = RowWindows { index: index.into(), table: table.into(), pane };
+        out.rows(MAIN, Batch { rows, times, windows: Some(windows), positions: Positions::None });
+        Ok(())
+    }
+
+    /// Rows that came after their window had closed.
+    pub fn late(&self, batch: &Batch, rows: &[(u32, Window)], out: &mut Out) {
+        if !rows.is_empty() {
+            out.account.late += rows.len() as u64;
+            out.rows(self.plan.late_port, late_batch(batch, rows, self.watermark, &self.plan.late_schema));
+        }
+    }
+}

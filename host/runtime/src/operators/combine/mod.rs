@@ -1,0 +1,168 @@
+//! Combine: aggregates per key and window, and gives panes out when the trigger says so.
+//!
+//! In reading order:
+//! - [`core`]: keys, cells, aggregates, panes on their way out.
+//! - [`plain`]: one window a row, the default trigger.
+//! - [`sliced`]: sliding windows with the default trigger; a row is added once, however many windows it is in.
+//! - [`ruled`]: everything else, by the rule of `pelton_core::pane`; sessions among them.
+//!
+//! Invariants: all that is remembered lies in the cells and timers of `host/state`; what a window gives out does not depend
+//! on how rows are cut into batches.
+
+mod core;
+mod plain;
+mod ruled;
+mod sliced;
+#[cfg(test)]
+mod tests;
+mod way;
+
+use self::core::{Core, Incoming};
+use self::plain::Plain;
+use self::ruled::Ruled;
+use self::sliced::Sliced;
+use self::way::Way;
+use crate::exchange::{encode, group_columns};
+use crate::failure::Failure;
+use crate::message::{End, Message};
+use crate::metrics::WindowCounts;
+use crate::operator::{Operator, Out, Port, Refusals};
+use arrow::datatypes::{DataType, SchemaRef};
+use async_trait::async_trait;
+use pelton_core::pane::PaneRule;
+use pelton_core::watermark::Watermark;
+use pelton_core::{Batch, Instant, WindowFn, WindowingStrategy};
+use pelton_expr::Expression;
+use pelton_pipeline::graph::AggregateFunction;
+use std::sync::Arc;
+
+/// Batches between two looks at how much memory the state takes.
+const MEASURE_EVERY: u32 = 32;
+
+/// What a Combine does; the same for all its tasks.
+#[derive(Clone)]
+pub struct CombinePlan {
+    /// Key columns.
+    pub group_by: Vec<Expression>,
+    /// Their types.
+    pub group_types: Vec<DataType>,
+    /// Aggregates and what they are of.
+    pub aggregates: Vec<(AggregateFunction, Option<Expression>)>,
+    /// Columns of the output: keys, then aggregates.
+    pub schema: SchemaRef,
+    /// Columns of the output `late`.
+    pub late_schema: SchemaRef,
+    /// Its port.
+    pub late_port: Port,
+    /// Windows of the input and when they fire.
+    pub strategy: WindowingStrategy,
+    /// Bytes of state that this task may hold.
+    pub state_limit: usize,
+}
+
+/// The operator.
+pub struct Combine {
+    core: Core,
+    way: Box<dyn Way>,
+    batches: u32,
+    /// The last output watermark.
+    given: Instant,
+    /// Whether the last word was that nothing comes.
+    idle: bool,
+    refusals: Refusals,
+}
+
+impl Combine {
+    /// With no state.
+    pub fn new(plan: CombinePlan, counts: Arc<WindowCounts>, refusals: Refusals) -> Result<Combine, Failure> {
+        let mut core = Core::new(plan, counts, refusals.clone())?;
+        let by_default = PaneRule::new(&core.plan.strategy).is_default();
+        let way: Box<dyn Way> = match core.plan.strategy.window_fn {
+            WindowFn::Sliding { size, period, offset } if by_default && Sliced::fits(size, period) => {
+                Box::new(Sliced::new(&mut core, size, period, offset))
+            }
+            window_fn if by_default && window_fn.is_single() => Box::new(Plain::new(&mut core)),
+            _ => Box::new(Ruled::new(&mut core)),
+        };
+        Ok(Combine { core, way, batches: 0, given: Instant::MIN, idle: false, refusals })
+    }
+
+    fn measure(&mut self) -> Result<(), Failure> {
+        self.batches = self.batches.wrapping_add(1);
+        if !self.batches.is_multiple_of(MEASURE_EVERY) {
+            return Ok(());
+        }
+        let (held, limit) = (self.core.cells.bytes(), self.core.plan.state_limit);
+        if held > limit {
+            let mib = |bytes: usize| bytes / (1 << 20);
+            return Err(Failure::State { transform: self.refusals.transform.clone(), held: mib(held), limit: mib(limit) });
+        }
+        Ok(())
+    }
+
+    /// The output watermark: the input's, unless something older may still come out.
+    fn output_watermark(&mut self, woke: bool, out: &mut Out) {
+        let watermark = self.way.hold().map_or(self.core.watermark, |hold| hold.min(self.core.watermark));
+        if watermark > self.given || woke {
+            self.given = self.given.max(watermark);
+            out.control(Message::Watermark(Watermark::Active(self.given)));
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Operator for Combine {
+    async fn data(&mut self, _input: usize, batch: Batch, out: &mut Out) -> Result<(), Failure> {
+        let plan = &self.core.plan;
+        let groups = group_columns(&self.refusals.transform, &plan.group_by, &batch)?;
+        let mut values = Vec::with_capacity(plan.aggregates.len());
+        for (_, value) in &plan.aggregates {
+            values.push(match value {
+                None => None,
+                Some(expression) => {
+                    let evaluated = expression.evaluate(&batch.rows);
+                    self.refusals.refuse(&batch, &evaluated.errors, out)?;
+                    Some(evaluated.array)
+                }
+            });
+        }
+        encode(&self.core.encoder, &groups, batch.num_rows(), &mut self.core.keys);
+        self.way.rows(&mut self.core, &Incoming { batch, values }, out).await?;
+        self.output_watermark(false, out);
+        self.measure()
+    }
+
+    async fn watermark(&mut self, watermark: Watermark, out: &mut Out) -> Result<(), Failure> {
+        match watermark {
+            Watermark::Active(at) => {
+                self.core.watermark = self.core.watermark.max(at);
+                self.way.advance(&mut self.core, out).await?;
+                let woke = std::mem::replace(&mut self.idle, false);
+                self.output_watermark(woke, out);
+            }
+            Watermark::Idle => {
+                self.idle = true;
+                out.control(Message::Watermark(watermark));
+            }
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self, out: &mut Out) -> Result<(), Failure> {
+        self.way.tick(&mut self.core, out).await?;
+        self.output_watermark(false, out);
+        Ok(())
+    }
+
+    async fn end(&mut self, end: End, out: &mut Out) -> Result<(), Failure> {
+        if end == End::Drained {
+            self.core.watermark = Instant::MAX;
+            self.way.advance(&mut self.core, out).await?;
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> u64 {
+        self.way.held(&self.core)
+    }
+}

@@ -1,0 +1,281 @@
+//! Any window and any trigger, by the rule of `pelton_core::pane`: each row is shown to the rule of its cell, which says when
+//! to give a pane out.
+//!
+//! Rows go to the rule one by one, so that it does not matter how they were cut into batches; their values are added to the
+//! cells a run at a time, up to the next pane or merge.
+//!
+//! Sessions. A cell is named by the window of its first row and keeps what it has grown to in two columns. A row that
+//! touches several sessions of its key makes one of them: the first one's cell takes over what the others hold.
+//!
+//! Invariants: the sessions of a key do not overlap; a cell lives until its window closes, also when its trigger is over (then
+//! it only remembers that, and its rows are late).
+
+use super::core::{Core, Given, Incoming};
+use super::way::{CLOSE, FIRE, Way};
+use crate::failure::Failure;
+use crate::operator::Out;
+use crate::windows;
+use arrow::array::UInt32Array;
+use async_trait::async_trait;
+use pelton_core::pane::{PaneRule, PaneState, Step};
+use pelton_core::watermark::{Lateness, closes_at, lateness};
+use pelton_core::{Instant, Window};
+use pelton_state::{ColumnId, Holds, Slot, Spans, Timers};
+
+/// The way.
+pub struct Ruled {
+    rule: PaneRule,
+    /// What the rule remembers of a cell.
+    state: ColumnId,
+    /// What a session has grown to.
+    start: ColumnId,
+    end: ColumnId,
+    merges: bool,
+    spans: Spans,
+    holds: Holds,
+    /// In processing time.
+    clock: Timers,
+}
+
+/// Rows whose values have not been added to their cells yet.
+#[derive(Default)]
+struct Run {
+    slots: Vec<Slot>,
+    rows: Vec<u32>,
+}
+
+impl Ruled {
+    /// Declares its columns.
+    pub fn new(core: &mut Core) -> Ruled {
+        Ruled {
+            rule: PaneRule::new(&core.plan.strategy),
+            state: core.cells.declare(Vec::<u8>::new()),
+            start: core.cells.declare(0i64),
+            end: core.cells.declare(0i64),
+            merges: core.plan.strategy.window_fn.merges(),
+            spans: Spans::default(),
+            holds: Holds::default(),
+            clock: Timers::default(),
+        }
+    }
+
+    fn window(&self, core: &Core, slot: Slot) -> Window {
+        if !self.merges {
+            return core.cells.key(slot).window;
+        }
+        let at = |column| Instant::from_micros_saturating(core.cells.column::<i64>(column)[slot as usize]);
+        Window { start: at(self.start), end: at(self.end) }
+    }
+
+    fn state(&self, core: &Core, slot: Slot) -> Result<PaneState, Failure> {
+        match core.cells.column::<Vec<u8>>(self.state)[slot as usize].as_slice() {
+            [] => Ok(PaneState::default()),
+            bytes => self.rule.decode(bytes).map_err(|error| core.internal(error.to_string())),
+        }
+    }
+
+    /// Writes down what the rule remembers and wants.
+    fn settle(&mut self, core: &mut Core, slot: Slot, state: &PaneState, step: &Step) {
+        let bytes = &mut core.cells.write::<Vec<u8>>(self.state, &[slot])[slot as usize];
+        bytes.clear();
+        state.encode(bytes);
+        match step.event_timer {
+            Some(at) => core.timers.set(slot, FIRE, at),
+            None => core.timers.clear(slot, FIRE),
+        }
+        match step.processing_timer {
+            Some(at) => self.clock.set(slot, FIRE, at),
+            None => self.clock.clear(slot, FIRE),
+        }
+        self.holds.set(slot, step.hold);
+    }
+
+    async fn flush(&self, core: &mut Core, incoming: &Incoming, run: &mut Run) -> Result<(), Failure> {
+        if !run.rows.is_empty() {
+            let rows = UInt32Array::from(std::mem::take(&mut run.rows));
+            core.add(&std::mem::take(&mut run.slots), incoming, Some(&rows)).await?;
+        }
+        Ok(())
+    }
+
+    /// The cell of a row's key in a window that does not merge.
+    fn cell(&mut self, core: &mut Core, row: u32, window: Window) -> Slot {
+        let (slot, new) = core.cell(row as usize, window);
+        if new {
+            core.timers.set(slot, CLOSE, closes_at(window, core.plan.strategy.allowed_lateness));
+        }
+        slot
+    }
+
+    /// The session of a row, grown to hold it.
+    async fn session(
+        &mut self,
+        core: &mut Core,
+        incoming: &Incoming,
+        row: u32,
+        window: Window,
+        run: &mut Run,
+        now: Instant,
+    ) -> Result<Slot, Failure> {
+        let mut met = Vec::new();
+        self.spans.take_overlapping(core.keys.get(row as usize), window, &mut met);
+        let grown = met.iter().fold(window, |grown, (span, _)| grown.span(*span));
+        let slot = match met.first() {
+            None => core.cell(row as usize, window).0,
+            Some((span, slot)) if met.len() == 1 && *span == grown => {
+                self.spans.insert(core.keys.get(row as usize), grown, *slot);
+                return Ok(*slot);
+            }
+            Some((_, slot)) => {
+                self.flush(core, incoming, run).await?;
+                let mut states = Vec::with_capacity(met.len());
+                for (span, slot) in &met {
+                    states.push((self.state(core, *slot)?, *span));
+                }
+                let (state, step) = self.rule.merge(&states, grown, core.watermark, now);
+                let others: Vec<Slot> = met[1..].iter().map(|(_, slot)| *slot).collect();
+                core.merge(&vec![*slot; others.len()], &others).await?;
+                others.into_iter().for_each(|other| self.drop_cell(core, other));
+                self.settle(core, *slot, &state, &step);
+                *slot
+            }
+        };
+        core.cells.write::<i64>(self.start, &[slot])[slot as usize] = grown.start.micros();
+        core.cells.write::<i64>(self.end, &[slot])[slot as usize] = grown.end.micros();
+        core.timers.set(slot, CLOSE, closes_at(grown, core.plan.strategy.allowed_lateness));
+        self.spans.insert(core.keys.get(row as usize), grown, slot);
+        Ok(slot)
+    }
+
+    /// Forgets a cell and all that it wanted.
+    fn drop_cell(&mut self, core: &mut Core, slot: Slot) {
+        core.timers.clear(slot, FIRE);
+        core.timers.clear(slot, CLOSE);
+        self.clock.clear(slot, FIRE);
+        self.holds.set(slot, None);
+        core.cells.remove(slot);
+    }
+
+    /// Gives out what is due; cells of discarding panes are emptied.
+    async fn emit(&self, core: &mut Core, given: &[(Given, bool)], out: &mut Out) -> Result<(), Failure> {
+        let panes: Vec<Given> = given.iter().map(|(given, _)| *given).collect();
+        core.emit(&panes, out).await?;
+        let cleared: Vec<Slot> = given.iter().filter(|(_, clear)| *clear).map(|(given, _)| given.slot).collect();
+        core.clear(&cleared);
+        Ok(())
+    }
+
+    async fn row(
+        &mut self,
+        core: &mut Core,
+        incoming: &Incoming,
+        row: u32,
+        window: Window,
+        run: &mut Run,
+        out: &mut Out,
+    ) -> Result<bool, Failure> {
+        let slot = match self.merges {
+            true => self.session(core, incoming, row, window, run, out.now).await?,
+            false => self.cell(core, row, window),
+        };
+        let window = self.window(core, slot);
+        let mut state = self.state(core, slot)?;
+        if state.is_finished() {
+            return Ok(false);
+        }
+        let time = Instant::from_micros_saturating(incoming.batch.times[row as usize]);
+        let step = self.rule.on_element(&mut state, window, time, core.watermark, out.now);
+        run.slots.push(slot);
+        run.rows.push(row);
+        self.settle(core, slot, &state, &step);
+        if let Some(firing) = step.fire {
+            self.flush(core, incoming, run).await?;
+            let given = Given { slot, window, pane: firing.pane, time: firing.timestamp };
+            self.emit(core, &[(given, firing.clear)], out).await?;
+        }
+        Ok(true)
+    }
+}
+
+#[async_trait(?Send)]
+impl Way for Ruled {
+    async fn rows(&mut self, core: &mut Core, incoming: &Incoming, out: &mut Out) -> Result<(), Failure> {
+        let (window_fn, allowed) = (core.plan.strategy.window_fn, core.plan.strategy.allowed_lateness);
+        let mut assigned: Vec<(u32, Window)> = Vec::with_capacity(incoming.batch.num_rows());
+        windows::for_each(&incoming.batch, window_fn, |row, window| assigned.push((row as u32, window)));
+        let origins: Vec<u32> = assigned.iter().map(|(row, _)| *row).collect();
+        out.account.assigned(incoming.batch.num_rows(), &origins);
+        let (mut run, mut late) = (Run::default(), Vec::new());
+        for (row, window) in assigned {
+            let open = lateness(window, allowed, core.watermark) != Lateness::Dropped;
+            if !open || !self.row(core, incoming, row, window, &mut run, out).await? {
+                late.push((row, window));
+            }
+        }
+        self.flush(core, incoming, &mut run).await?;
+        core.late(&incoming.batch, &late, out);
+        Ok(())
+    }
+
+    async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure> {
+        while let Some((_, due)) = core.timers.due(core.watermark) {
+            let mut given = Vec::new();
+            let mut closed = Vec::new();
+            for (slot, tag) in due {
+                let (window, mut state) = (self.window(core, slot), self.state(core, slot)?);
+                let firing = if tag == CLOSE {
+                    closed.push(slot);
+                    self.rule.on_close(&mut state, window, core.watermark, out.now)
+                } else {
+                    let step = self.rule.on_watermark(&mut state, window, core.watermark, out.now);
+                    self.settle(core, slot, &state, &step);
+                    step.fire
+                };
+                if let Some(firing) = firing {
+                    given.push((Given { slot, window, pane: firing.pane, time: firing.timestamp }, firing.clear));
+                }
+            }
+            // A cell that fires and closes at once gives two panes, one after the other.
+            let mut batch: Vec<(Given, bool)> = Vec::with_capacity(given.len());
+            for pane in given {
+                if batch.last().is_some_and(|(before, _)| before.slot == pane.0.slot) {
+                    self.emit(core, &std::mem::take(&mut batch), out).await?;
+                }
+                batch.push(pane);
+            }
+            self.emit(core, &batch, out).await?;
+            for slot in closed {
+                if self.merges {
+                    self.spans.remove(core.cells.key(slot).key, slot);
+                }
+                self.drop_cell(core, slot);
+            }
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure> {
+        while let Some((_, due)) = self.clock.due(out.now) {
+            let mut given = Vec::new();
+            for (slot, _) in due {
+                let (window, mut state) = (self.window(core, slot), self.state(core, slot)?);
+                let step = self.rule.on_processing_time(&mut state, window, core.watermark, out.now);
+                self.settle(core, slot, &state, &step);
+                if let Some(firing) = step.fire {
+                    given.push((Given { slot, window, pane: firing.pane, time: firing.timestamp }, firing.clear));
+                }
+            }
+            self.emit(core, &given, out).await?;
+        }
+        Ok(())
+    }
+
+    fn hold(&self) -> Option<Instant> {
+        self.holds.earliest()
+    }
+
+    fn held(&self, core: &Core) -> u64 {
+        let rows = core.cells.column::<i64>(core.rows);
+        core.cells.slots().map(|slot| rows[slot as usize] as u64).sum()
+    }
+}

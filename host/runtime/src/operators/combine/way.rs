@@ -1,0 +1,36 @@
+//! What the ways of grouping have in common.
+
+use super::core::{Core, Incoming};
+use crate::failure::Failure;
+use crate::operator::Out;
+use async_trait::async_trait;
+use pelton_core::Instant;
+use pelton_state::TimerTag;
+
+/// A cell's pane is due.
+pub const FIRE: TimerTag = TimerTag(0);
+/// A cell's window closes.
+pub const CLOSE: TimerTag = TimerTag(1);
+/// A slice is complete.
+pub const SEAL: TimerTag = TimerTag(2);
+
+/// How rows become panes.
+#[async_trait(?Send)]
+pub trait Way {
+    /// Takes rows; their keys are in `core.keys`.
+    async fn rows(&mut self, core: &mut Core, incoming: &Incoming, out: &mut Out) -> Result<(), Failure>;
+
+    /// The watermark moved: fires and closes everything that is due, in order of time.
+    async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure>;
+
+    /// Processing time moved.
+    async fn tick(&mut self, _core: &mut Core, _out: &mut Out) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The earliest event time that may still come out, if that can lie before the watermark.
+    fn hold(&self) -> Option<Instant>;
+
+    /// Rows (once for each of their windows) that are inside.
+    fn held(&self, core: &Core) -> u64;
+}
