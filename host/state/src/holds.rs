@@ -38,6 +38,11 @@ impl Holds {
         }
     }
 
+    /// The hold of a cell.
+    pub fn get(&self, slot: Slot) -> Option<Instant> {
+        self.by_slot.get(slot as usize).copied().flatten()
+    }
+
     /// The smallest.
     pub fn earliest(&self) -> Option<Instant> {
         self.counts.first_key_value().map(|(at, _)| *at)
