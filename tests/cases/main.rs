@@ -4,6 +4,7 @@
 
 mod checked;
 mod joins;
+mod stateful;
 
 use pelton_tests::pelton::{json_rows, root, run, shards, sorted, summary};
 use serde_json::{Value, json};

@@ -2,8 +2,8 @@
 
 use crate::plugin::build;
 use anyhow::{Context, Result};
-use pelton_pipeline::{Graph, PluginInfo, PluginTransform, Provider};
-use pelton_plugin::{Engine, EngineOptions, Plugin};
+use pelton_pipeline::{Graph, PluginInfo, PluginRole, PluginTransform, Provider};
+use pelton_plugin::{Engine, EngineOptions, Plugin, Role};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -65,6 +65,11 @@ impl PluginInfo for Plugins {
                 name: transform.name.clone(),
                 outputs: transform.outputs.iter().filter(|output| !output.is_empty()).cloned().collect(),
                 config_schema: transform.config_schema.clone(),
+                role: match transform.role {
+                    Role::Transform => PluginRole::Stateless,
+                    Role::StatefulTransform => PluginRole::Stateful,
+                    Role::Combine => PluginRole::Combine,
+                },
             })
             .collect())
     }

@@ -93,7 +93,7 @@ pub fn detail(node: &Node) -> String {
         (false, false) => format!("{kind}: {what}"),
     };
     match (&node.transform, &node.windowing) {
-        (transform, Some(strategy)) if transform.groups() => {
+        (transform, Some(strategy)) if transform.is_keyed() => {
             format!("{first}\nper window: {}", describe_window(strategy.window_fn))
         }
         _ => first,
@@ -106,6 +106,7 @@ fn describe(transform: &Transform) -> String {
             let place = ["path", "topic"].iter().find_map(|key| config.get(key)?.as_str());
             place.unwrap_or_default().to_string()
         }
+        Transform::Plugin { key, .. } if !key.is_empty() => format!("state by {}", names(key.iter().map(|column| column.text.as_str()))),
         Transform::Plugin { .. } | Transform::Flatten | Transform::StripErrorMetadata | Transform::Validate { .. } => String::new(),
         Transform::Explode { fields, .. } => names(fields.iter().map(String::as_str)),
         Transform::Reshuffle { buckets } => buckets.map_or(String::new(), |buckets| format!("to {buckets}")),

@@ -82,7 +82,8 @@ pub enum Transform {
     /// Rows to the outside.
     Sink { kind: String, config: Value },
     /// A transform of a plugin; `provider` is an index of [`Graph::providers`].
-    Plugin { provider: usize, transform: String, config: Value },
+    /// `key` are columns; a stateful transform has at least one and keeps its state by them, a stateless one has none.
+    Plugin { provider: usize, transform: String, config: Value, key: Vec<Expression> },
     /// Sets the event time of each row.
     AssignTimestamps { timestamp: Expression, unit: TimeUnit, time_zone: Option<String> },
     /// Assigns rows to windows; `kind` is the type that the file gives. `allow_data_loss` lets a trigger end before its window.
@@ -128,9 +129,19 @@ pub enum EmptyMatch {
 }
 
 impl Transform {
-    /// Whether it keeps rows per key and window and gives them out in panes: then it has the output [`LATE`].
+    /// Whether it keeps rows per key and window and gives them out in panes.
     pub fn groups(&self) -> bool {
         matches!(self, Transform::Combine { .. } | Transform::Join(_))
+    }
+
+    /// Whether it keeps anything by key and window: rows are divided by key among its tasks, and it has the output [`LATE`].
+    pub fn is_keyed(&self) -> bool {
+        self.groups() || self.is_stateful()
+    }
+
+    /// Whether it is a plugin's that keeps state by key and window.
+    pub fn is_stateful(&self) -> bool {
+        matches!(self, Transform::Plugin { key, .. } if !key.is_empty())
     }
 
     /// The `type:` in the file.
@@ -407,6 +418,20 @@ pub struct PluginTransform {
     pub outputs: Vec<String>,
     /// JSON schema of its config; `Null` checks nothing.
     pub config_schema: Value,
+    /// How it can be used.
+    pub role: PluginRole,
+}
+
+/// How a transform of a plugin can be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PluginRole {
+    /// As a transform.
+    #[default]
+    Stateless,
+    /// As a transform with a `key`.
+    Stateful,
+    /// In a Combine.
+    Combine,
 }
 
 /// Knows no plugin, so that nothing of theirs is checked.

@@ -36,7 +36,7 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use graph::{
     Aggregate, AggregateFunction, EmptyMatch, Equality, Expression, Graph, Input, Join, JoinField, JoinFields, JoinKind, LATE, Language,
-    LogLevel, Node, Place, PluginInfo, PluginTransform, Provider, TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
+    LogLevel, Node, Place, PluginInfo, PluginRole, PluginTransform, Provider, TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
 };
 pub use load::load;
 pub use options::{Options, SourceWatermark, Watermark};

@@ -111,6 +111,13 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Re
         if let Transform::Join(_) = transform {
             check_join(&draft.name, &window, draft.mark, report);
         }
+        if transform.is_stateful() && window.window_fn.merges() {
+            let help =
+                "state is kept by window, and sessions grow together: group first (`Combine`), or window its input otherwise and end \
+                        sessions with a timer"
+                    .to_string();
+            report.error_with_help(draft.mark, format!("`{}` cannot keep state within sessions", draft.name), Some(help));
+        }
         windows.push(window.clone());
         let outputs = draft.outputs.into_iter().filter(|name| !is_late(&transform, name)).collect();
         nodes.push(Node {
@@ -140,7 +147,7 @@ fn declare_output(node: &mut Node, output: &str) {
 }
 
 fn is_late(transform: &Transform, output: &str) -> bool {
-    transform.groups() && output == LATE
+    transform.is_keyed() && output == LATE
 }
 
 /// What a transform's rows are windowed by. `Err`: this input's windowing is not that of the first.

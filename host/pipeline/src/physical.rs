@@ -47,9 +47,9 @@ impl Physical {
         let mut stages: Vec<Stage> = Vec::new();
         let mut member: Vec<BTreeSet<usize>> = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
-            let kind = match node.transform {
+            let kind = match &node.transform {
                 Transform::Source { .. } => Some(StageKind::Source),
-                ref transform if transform.groups() => Some(StageKind::Keyed),
+                transform if transform.is_keyed() => Some(StageKind::Keyed),
                 Transform::Reshuffle { .. } => Some(StageKind::Spread),
                 Transform::Sink { .. } => Some(StageKind::Sink),
                 _ => None,

@@ -127,12 +127,13 @@ fn find(transforms: &[PluginTransform], name: &str, mark: Mark, report: &mut Rep
     found.cloned()
 }
 
-/// Checks a config against the part of JSON Schema that `describe` gives: `properties`, `required`, `type`, closed objects.
-pub(crate) fn check_config(config: Option<&Yaml>, mark: Mark, schema: &Value, report: &mut Report<'_>) {
+/// Checks a config against the part of JSON Schema that `describe` gives: `properties`, `required`, `type`, closed objects. Entries that are
+/// `own`, Pelton's, are none of the plugin's.
+pub(crate) fn check_config(config: Option<&Yaml>, mark: Mark, schema: &Value, own: &dyn Fn(&str) -> bool, report: &mut Report<'_>) {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     let entries = config.and_then(Yaml::entries).unwrap_or_default();
     let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
-    for entry in entries.iter().filter(|entry| !matches!(entry.key.as_str(), "error_handling" | "output_schema")) {
+    for entry in entries.iter().filter(|entry| !own(&entry.key)) {
         match properties.get(&entry.key) {
             Some(property) => check_type(&entry.value, &entry.key, property, report),
             None if closed => {

@@ -16,6 +16,7 @@ use crate::operator::{Port, Refusals};
 use crate::operators::combine::CombinePlan;
 use crate::operators::join::JoinPlan;
 use crate::operators::map::Column;
+use crate::operators::stateful::StatefulPlan;
 use crate::operators::{flatten, match_all, strip};
 use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -72,6 +73,8 @@ pub enum OperatorPlan {
     Sink { kind: String, config: serde_json::Value },
     /// Calls a guest; `ports[i]` is the port of its output i.
     Plugin { binding: Binding, ports: Vec<Port> },
+    /// Calls a guest that keeps state.
+    Stateful(Box<StatefulPlan>),
     /// Sets event times.
     AssignTimestamps { timestamp: Expression, unit: TimeUnit, zone: Option<Tz> },
     /// Changes the window function.
@@ -206,7 +209,7 @@ impl Binder<'_> {
             Transform::Sink { kind, config } => {
                 site.made(OperatorPlan::Sink { kind: kind.clone(), config: config.clone() }, Arc::new(Schema::empty()))
             }
-            Transform::Plugin { provider, transform, config } => self.plugin(&site, *provider, transform, config)?,
+            Transform::Plugin { provider, transform, config, key } => self.plugin(&site, *provider, transform, config, key)?,
             Transform::AssignTimestamps { timestamp, unit, time_zone } => {
                 self.assign_timestamps(&site, timestamp, *unit, time_zone.as_ref())?
             }
@@ -285,6 +288,11 @@ impl Site<'_> {
         Made { plan, ports, schemas, element: element_type(&self.input), plugin: None }
     }
 
+    /// A transform whose outputs differ.
+    fn made_with(&self, plan: OperatorPlan, schemas: Vec<SchemaRef>) -> Made {
+        Made { plan, ports: self.ports.clone(), schemas, element: element_type(&self.input), plugin: None }
+    }
+
     fn port(&self, name: &str) -> Option<Port> {
         self.ports.iter().position(|port| port == name)
     }
@@ -307,6 +315,11 @@ impl Site<'_> {
             ports.push(LATE.into());
             schemas.push(combine.late_schema.clone());
             combine.late_port = ports.len() - 1;
+        }
+        if let OperatorPlan::Stateful(stateful) = &mut plan {
+            ports.push(LATE.into());
+            schemas.push(stateful.late_schema.clone());
+            stateful.late_port = ports.len() - 1;
         }
         if let OperatorPlan::Join(join) = &mut plan {
             ports.push(LATE.into());

@@ -17,8 +17,8 @@ use crate::metrics::{NodeFigures, NodeMetrics, Scatter, WindowCounts};
 use crate::operator::{MAIN, Operator};
 use crate::operators::sink::{SinkOperator, Summaries};
 use crate::operators::{
-    combine, explode, filter, flatten, join, log, map, match_all, partition, plugin, reshuffle, strip, timestamps, validate, window_into,
-    windowing_info,
+    combine, explode, filter, flatten, join, log, map, match_all, partition, plugin, reshuffle, stateful, strip, timestamps, validate,
+    window_into, windowing_info,
 };
 use crate::source_task::{Head, SourceTask, run_source};
 use crate::splits::Splits;
@@ -284,7 +284,7 @@ impl Layout {
         match &self.bound[head].plan {
             OperatorPlan::Combine(plan) if plan.group_by.is_empty() => 1,
             OperatorPlan::Join(plan) if plan.sides[0].keys.is_empty() => 1,
-            OperatorPlan::Combine(_) | OperatorPlan::Join(_) => self.options.parallelism,
+            OperatorPlan::Combine(_) | OperatorPlan::Join(_) | OperatorPlan::Stateful(_) => self.options.parallelism,
             OperatorPlan::Reshuffle { buckets } => buckets.unwrap_or(usize::MAX).min(self.options.parallelism),
             OperatorPlan::Sink { kind, config } => sink_shards(kind, config),
             _ => 1,
@@ -320,6 +320,7 @@ impl TaskPlan {
             let by_key = match &self.bound[head].plan {
                 OperatorPlan::Combine(plan) => Some((&plan.group_by, &plan.group_types)),
                 OperatorPlan::Join(plan) => Some((&plan.sides[input].keys, &plan.sides[input].key_types)),
+                OperatorPlan::Stateful(plan) => Some((&plan.key, &plan.key_types)),
                 _ => None,
             };
             let division = match by_key {
@@ -396,6 +397,7 @@ impl TaskPlan {
                     refusals,
                 })
             }
+            OperatorPlan::Stateful(plan) => Box::new(stateful::Stateful::new(*plan, self.progress.nodes[node].clone(), refusals)?),
             OperatorPlan::AssignTimestamps { timestamp, unit, zone } => Box::new(timestamps::AssignTimestamps {
                 timestamp,
                 unit,

@@ -124,6 +124,11 @@ impl Cells {
         self.indexed(key_hash(cell.key) ^ spread(cell.window), cell)
     }
 
+    /// Whether a slot belongs to a cell.
+    pub fn is_live(&self, slot: Slot) -> bool {
+        (slot as usize) < self.hashes.len() && self.names.is_live(slot)
+    }
+
     /// Which cell a slot is. The slot is live.
     pub fn key(&self, slot: Slot) -> CellKey<'_> {
         debug_assert!(self.names.is_live(slot), "the slot is live");

@@ -283,6 +283,9 @@ impl KeyedStates {
 
     /// Takes the earliest pending timer of a cell that is closing.
     pub fn last_of(&mut self, slot: Slot) -> Option<Due> {
+        if !self.cells.is_live(slot) {
+            return None;
+        }
         let pending = (0..self.clocks.len()).filter_map(|timer| {
             let tag = TimerTag(timer as u8);
             Some((self.timers[self.clocks[timer] as usize].pending(slot, tag)?, tag))
@@ -317,12 +320,22 @@ impl KeyedStates {
 
     /// Drops a cell that has no state and no timer.
     pub fn drop_if_empty(&mut self, slot: Slot) {
+        if !self.cells.is_live(slot) {
+            return;
+        }
         let empty = |place: &Place| match place {
             Place::Value(column) => self.cells.column::<Vec<u8>>(*column)[slot as usize].is_empty(),
             Place::Items(items) => items.is_empty(slot),
         };
         let pending = |timer: usize| self.timers[self.clocks[timer] as usize].pending(slot, TimerTag(timer as u8)).is_some();
         if self.places.iter().all(empty) && !(0..self.clocks.len()).any(pending) {
+            self.drop(slot);
+        }
+    }
+
+    /// Drops a cell whose window has closed, if it is still there.
+    pub fn drop_closed(&mut self, slot: Slot) {
+        if self.cells.is_live(slot) && self.closes_at(self.cells.key(slot).window) <= self.at.watermark {
             self.drop(slot);
         }
     }

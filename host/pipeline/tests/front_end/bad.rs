@@ -468,3 +468,25 @@ fn explode_reshuffle_match_all_and_schemas() {
         &["nobody reads the error output `e`"],
     );
 }
+
+#[test]
+fn a_stateful_transform_has_a_key_and_no_sessions() {
+    let file = |source: &str, transform: &str| {
+        format!(
+            "pipeline:\n  type: chain\n  source: {{type: Create, config: {{elements: [1]}}{source}}}\n  transforms:\n    - {transform}\n  sink: {{type: WriteToJson, config: {{path: b}}}}\n\
+             providers: [{{type: wasm, config: {{plugin: parse.wasm}}, transforms: {{Count: count, Parse: parse, Top: top}}}}]\n"
+        )
+    };
+    check(&file("", "{type: ⟦Count}"), &["`Count` keeps state and needs a `key`; say which columns"]);
+    check(&file("", "{type: Count, config: {⟦key: []}}"), &["`key` has no columns"]);
+    check(&file("", "{type: Count, config: {key: [a, ⟦a]}}"), &["`a` stands twice"]);
+    check(&file("", "{type: Parse, config: {limit: 1, ⟦key: [a]}}"), &["`Parse` is stateless and has no `key`"]);
+    check(
+        &file("", "{type: ⟦Top}"),
+        &["`Top` is an aggregation, to be used in a `Combine`; write `combine: {out: {value: column, fn: {type: Top}}}`"],
+    );
+    check(
+        &file(", windowing: {type: sessions, gap: 10}", "⟦{type: Count, config: {key: [a]}}"),
+        &["`Count` cannot keep state within sessions; state is kept by window"],
+    );
+}

@@ -1,5 +1,6 @@
 //! Good files and the shape of their graphs.
 
+use pelton_pipeline::physical::StageKind;
 use pelton_pipeline::{AggregateFunction, Graph, Language, Transform, render};
 
 use crate::load_with;
@@ -407,4 +408,24 @@ fn the_reference_names_the_keys_that_are_read() {
         written.sort_unstable();
         assert_eq!(read, written, "{}", spec.name);
     }
+}
+
+#[test]
+fn a_stateful_transform_is_a_stage_of_its_own() {
+    let graph = loaded(
+        "pipeline:
+  transforms:
+    - {type: Create, config: {elements: [1]}}
+    - {type: Count, input: Create, config: {key: [a, b], size: 3}}
+    - {type: WriteToJson, name: Out, input: Count, config: {path: x}}
+    - {type: WriteToJson, name: Late, input: Count.late, config: {path: y}}
+providers: [{type: wasm, config: {plugin: parse.wasm}, transforms: {Count: count}}]
+",
+        &[],
+    );
+    let Transform::Plugin { key, config, .. } = &graph.nodes[1].transform else { panic!("a plugin") };
+    assert_eq!(key.iter().map(|column| column.text.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!((config.to_string().as_str(), graph.nodes[1].outputs.len()), (r#"{"size":3}"#, 0));
+    let stages = pelton_pipeline::physical::Physical::of(&graph).stages;
+    assert_eq!(stages.iter().map(|stage| stage.kind).collect::<Vec<_>>()[..2], [StageKind::Source, StageKind::Keyed]);
 }

@@ -9,7 +9,7 @@ mod good;
 mod mutations;
 
 use pelton_core::catalog::{ConfigFault, ConnectorSpec, KeySpec, Role};
-use pelton_pipeline::{Diagnostic, Graph, PluginInfo, PluginTransform, Provider, Settings, load};
+use pelton_pipeline::{Diagnostic, Graph, PluginInfo, PluginRole, PluginTransform, Provider, Settings, load};
 use serde_json::{Value, json};
 
 const fn key(name: &'static str, required: bool) -> KeySpec {
@@ -61,7 +61,7 @@ const WRITE: ConnectorSpec = ConnectorSpec {
 
 const CATALOG: [&ConnectorSpec; 3] = [&CREATE, &READ, &WRITE];
 
-/// A plugin with one transform `parse` (outputs: main, `slow`), and nothing else that could be found.
+/// A plugin with a transform `parse` (outputs: main, `slow`), a stateful `count` and an aggregation `top`, and nothing else that could be found.
 struct OnePlugin;
 
 impl PluginInfo for OnePlugin {
@@ -75,7 +75,10 @@ impl PluginInfo for OnePlugin {
             "required": ["limit"],
             "additionalProperties": false,
         });
-        Ok(vec![PluginTransform { name: "parse".to_string(), outputs: vec!["slow".to_string()], config_schema }])
+        let role = PluginRole::Stateless;
+        let stateful = PluginTransform { name: "count".to_string(), role: PluginRole::Stateful, ..PluginTransform::default() };
+        let combine = PluginTransform { name: "top".to_string(), role: PluginRole::Combine, ..PluginTransform::default() };
+        Ok(vec![PluginTransform { name: "parse".to_string(), outputs: vec!["slow".to_string()], config_schema, role }, stateful, combine])
     }
 }
 

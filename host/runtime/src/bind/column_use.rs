@@ -6,6 +6,7 @@ use crate::operators::map::Column;
 use pelton_expr::Expression;
 use pelton_pipeline::columns::{ColumnUse, Passes};
 use pelton_pipeline::graph::{Node, Transform};
+use pelton_plugin::Binding;
 use std::collections::BTreeSet;
 
 impl Binder<'_> {
@@ -21,15 +22,11 @@ impl Binder<'_> {
             | OperatorPlan::Log { .. }
             | OperatorPlan::Strip { .. }
             | OperatorPlan::Validate { .. } => all,
-            OperatorPlan::Plugin { binding, .. } => {
-                let mut made = BTreeSet::new();
-                let mut passes_any = false;
-                for output in &binding.outputs {
-                    passes_any |= !output.passes.is_empty();
-                    made.extend(output.adds.fields().iter().map(|field| field.name().clone()));
-                }
-                let reads = Some(binding.reads_names().into_iter().collect());
-                ColumnUse { reads, passes: if passes_any { Passes::AllBut(made) } else { Passes::Nothing } }
+            OperatorPlan::Plugin { binding, .. } => plugin(binding),
+            OperatorPlan::Stateful(plan) if self.late_is_read(node) => ColumnUse { reads: None, ..plugin(&plan.binding.base) },
+            OperatorPlan::Stateful(plan) => {
+                let ColumnUse { reads, passes } = plugin(&plan.binding.base);
+                ColumnUse { reads: reads.map(|reads| reads.into_iter().chain(columns(&mut plan.key.iter())).collect()), passes }
             }
             OperatorPlan::AssignTimestamps { timestamp, .. } => {
                 ColumnUse { reads: Some(columns(&mut [timestamp].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
@@ -75,4 +72,15 @@ impl Binder<'_> {
             }
         }
     }
+}
+
+fn plugin(binding: &Binding) -> ColumnUse {
+    let mut made = BTreeSet::new();
+    let mut passes_any = false;
+    for output in &binding.outputs {
+        passes_any |= !output.passes.is_empty();
+        made.extend(output.adds.fields().iter().map(|field| field.name().clone()));
+    }
+    let reads = Some(binding.reads_names().into_iter().collect());
+    ColumnUse { reads, passes: if passes_any { Passes::AllBut(made) } else { Passes::Nothing } }
 }

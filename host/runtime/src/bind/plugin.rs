@@ -2,35 +2,76 @@
 
 use super::{Binder, Made, OperatorPlan, Site};
 use crate::failure::Failure;
-use arrow::datatypes::{Schema, SchemaRef};
-use pelton_pipeline::graph::Node;
-use pelton_plugin::Limits;
+use crate::operator::{MAIN, Port};
+use crate::operators::late::late_schema;
+use crate::operators::stateful::StatefulPlan;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use pelton_core::fault::element_type;
+use pelton_core::key::KeyEncoder;
+use pelton_expr::Expression;
+use pelton_pipeline::graph::{self, Node};
+use pelton_plugin::{Binding, Limits};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Binder<'_> {
-    pub(super) fn plugin(&self, site: &Site<'_>, provider: usize, transform: &str, config: &Value) -> Result<Made, Failure> {
+    pub(super) fn plugin(
+        &self,
+        site: &Site<'_>,
+        provider: usize,
+        transform: &str,
+        config: &Value,
+        key: &[graph::Expression],
+    ) -> Result<Made, Failure> {
         let loaded = &self.plugins[provider];
         let limits = self.limits(site.node, provider)?;
-        let binding = loaded
-            .bind(transform, config, &site.input, &limits)
-            .map_err(|error| Failure::Plugin { transform: site.node.name.clone(), error })?;
-        let mut ports = site.ports.clone();
-        let mut schemas: HashMap<String, SchemaRef> = HashMap::new();
-        let mut own = Vec::new();
-        for output in &binding.outputs {
-            let port = ports.iter().position(|port| *port == output.tag).unwrap_or_else(|| {
-                ports.push(output.tag.clone());
-                ports.len() - 1
-            });
-            own.push(port);
-            schemas.insert(output.tag.clone(), output.schema.clone());
+        let failed = |error| Failure::Plugin { transform: site.node.name.clone(), error };
+        if key.is_empty() {
+            let binding = loaded.bind(transform, config, &site.input, &limits).map_err(failed)?;
+            let (ports, schemas, own) = outputs(site, &binding);
+            let plan = OperatorPlan::Plugin { ports: own, binding };
+            return Ok(Made { ports, plugin: Some(loaded.digest().to_string()), ..site.made_with(plan, schemas) });
         }
-        let main = schemas.get("").cloned().unwrap_or_else(|| Arc::new(Schema::empty()));
-        let schemas = ports.iter().map(|port| schemas.get(port).cloned().unwrap_or_else(|| main.clone())).collect();
-        let plan = OperatorPlan::Plugin { ports: own, binding };
-        Ok(Made { ports, schemas, plugin: Some(loaded.digest().to_string()), ..site.made(plan, main) })
+        let (keys, types, columns) = self.key(site, key)?;
+        let binding = loaded.bind_stateful(transform, config, &site.input, &columns, &limits).map_err(failed)?;
+        let (ports, schemas, own) = outputs(site, &binding.base);
+        let nullable = |field: &FieldRef| field.as_ref().clone().with_nullable(true);
+        let element = Arc::new(Schema::new(site.input.fields().iter().map(nullable).collect::<Vec<_>>()));
+        let plan = StatefulPlan {
+            key: keys,
+            key_types: types,
+            binding,
+            ports: own,
+            late_schema: late_schema(&site.input),
+            late_port: MAIN,
+            window_fn: site.strategy.window_fn,
+            allowed_lateness: site.strategy.allowed_lateness,
+            state_limit: self.state_limit / self.parallelism.max(1),
+            element: element.clone(),
+        };
+        let plan = OperatorPlan::Stateful(Box::new(plan));
+        let element = element_type(&element);
+        Ok(Made { ports, element, plugin: Some(loaded.digest().to_string()), ..site.made_with(plan, schemas) })
+    }
+
+    /// The key's expressions, their types and their numbers among the input's columns.
+    fn key(&self, site: &Site<'_>, key: &[graph::Expression]) -> Result<(Vec<Expression>, Vec<DataType>, Vec<usize>), Failure> {
+        let (mut keys, mut columns) = (vec![], vec![]);
+        for column in key {
+            let Ok(number) = site.input.index_of(&column.text) else {
+                let near = pelton_core::catalog::nearest(&column.text, site.input.fields().iter().map(|field| field.name().as_str()));
+                let message = format!("`key` names `{}`, which is no column of the input", column.text);
+                return Err(self.wrong(site.node, column.place, message, near.map(|near| format!("did you mean `{near}`?"))));
+            };
+            let compiled = self.compile(site.node, column, &site.input)?;
+            KeyEncoder::new(&[compiled.data_type().clone()])
+                .map_err(|message| self.wrong(site.node, column.place, format!("key: {message}"), None))?;
+            keys.push(compiled);
+            columns.push(number);
+        }
+        let types = keys.iter().map(|key| key.data_type().clone()).collect();
+        Ok((keys, types, columns))
     }
 
     fn limits(&self, node: &Node, provider: usize) -> Result<Limits, Failure> {
@@ -46,4 +87,22 @@ impl Binder<'_> {
         }
         serde_json::from_value(merged).map_err(|error| self.wrong(node, provider.place, format!("limits: {error}"), None))
     }
+}
+
+/// Our ports and schemas, and the port of each of the plugin's outputs.
+fn outputs(site: &Site<'_>, binding: &Binding) -> (Vec<String>, Vec<SchemaRef>, Vec<Port>) {
+    let mut ports = site.ports.clone();
+    let mut schemas: HashMap<String, SchemaRef> = HashMap::new();
+    let mut own = Vec::new();
+    for output in &binding.outputs {
+        let port = ports.iter().position(|port| *port == output.tag).unwrap_or_else(|| {
+            ports.push(output.tag.clone());
+            ports.len() - 1
+        });
+        own.push(port);
+        schemas.insert(output.tag.clone(), output.schema.clone());
+    }
+    let main = schemas.get("").cloned().unwrap_or_else(|| Arc::new(Schema::empty()));
+    let schemas = ports.iter().map(|port| schemas.get(port).cloned().unwrap_or_else(|| main.clone())).collect();
+    (ports, schemas, own)
 }

@@ -14,6 +14,7 @@ pub mod partition;
 pub mod plugin;
 pub mod reshuffle;
 pub mod sink;
+pub mod stateful;
 pub mod strip;
 pub mod timestamps;
 pub mod validate;

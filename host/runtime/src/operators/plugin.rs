@@ -7,7 +7,7 @@ use crate::operator::{Operator, Out, Port, Refusals};
 use crate::windows;
 use async_trait::async_trait;
 use pelton_core::{Batch, WindowFn};
-use pelton_plugin::{Binding, Instance, MetricKind, MetricUpdate};
+use pelton_plugin::{Binding, Instance, MetricKind, MetricSpec, MetricUpdate};
 use std::sync::Arc;
 
 /// The operator.
@@ -41,7 +41,7 @@ impl Operator for Plugin {
         for (output, rows) in processed.outputs {
             out.rows(self.ports[output], rows);
         }
-        self.count(&processed.metrics);
+        count(&self.metrics, &self.binding.metrics, &processed.metrics);
         Ok(())
     }
 
@@ -53,28 +53,27 @@ impl Operator for Plugin {
     }
 }
 
-impl Plugin {
-    fn count(&self, updates: &[MetricUpdate]) {
-        if updates.is_empty() {
-            return;
-        }
-        let mut user = self.metrics.user.lock().expect("no holder of this lock panics");
-        for update in updates {
-            let spec = &self.binding.metrics[update.metric];
-            let zero = match spec.kind {
-                MetricKind::Counter => UserMetric::Counter { value: 0.0 },
-                MetricKind::Gauge => UserMetric::Gauge { value: 0.0 },
-                MetricKind::Distribution => UserMetric::Distribution { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY },
-            };
-            match user.entry(spec.name.clone()).or_insert(zero) {
-                UserMetric::Counter { value } => *value += update.sum,
-                UserMetric::Gauge { value } => *value = update.max,
-                UserMetric::Distribution { count, sum, min, max } => {
-                    *count += update.count;
-                    *sum += update.sum;
-                    *min = min.min(update.min);
-                    *max = max.max(update.max);
-                }
+/// Merges updates into the metrics of a transform.
+pub fn count(metrics: &NodeMetrics, specs: &[MetricSpec], updates: &[MetricUpdate]) {
+    if updates.is_empty() {
+        return;
+    }
+    let mut user = metrics.user.lock().expect("no holder of this lock panics");
+    for update in updates {
+        let spec = &specs[update.metric];
+        let zero = match spec.kind {
+            MetricKind::Counter => UserMetric::Counter { value: 0.0 },
+            MetricKind::Gauge => UserMetric::Gauge { value: 0.0 },
+            MetricKind::Distribution => UserMetric::Distribution { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY },
+        };
+        match user.entry(spec.name.clone()).or_insert(zero) {
+            UserMetric::Counter { value } => *value += update.sum,
+            UserMetric::Gauge { value } => *value = update.max,
+            UserMetric::Distribution { count, sum, min, max } => {
+                *count += update.count;
+                *sum += update.sum;
+                *min = min.min(update.min);
+                *max = max.max(update.max);
             }
         }
     }
