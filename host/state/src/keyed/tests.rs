@@ -67,10 +67,8 @@ proptest! {
         for (key, timer, set) in steps {
             let slot = states.entry(cell(&[key]));
             states.set_timer(timer, slot, set.map(|(time, output)| (at(time), at(output))));
-            match set {
-                Some(set) => drop(model.insert((slot, timer), set)),
-                None => drop(model.remove(&(slot, timer))),
-            }
+            model.remove(&(slot, timer));
+            model.extend(set.map(|set| ((slot, timer), set)));
             prop_assert_eq!(states.hold(), model.values().map(|(_, output)| at(*output)).min());
         }
         states.at.watermark = at(upto);
@@ -87,7 +85,7 @@ proptest! {
             if got.is_empty() {
                 break;
             }
-            got.iter().for_each(|(slot, (_, timer, _))| drop(model.remove(&(*slot, *timer))));
+            model.retain(|(slot, timer), _| !got.iter().any(|(of, (_, fired, _))| (of, fired) == (slot, timer)));
             prop_assert_eq!(states.hold(), model.values().map(|(_, output)| at(*output)).min());
         }
     }
