@@ -9,6 +9,7 @@
 //! - [`strategy`]: windows, triggers, accumulation: what a grouping needs to know.
 //! - [`trigger`](strategy::Trigger), [`pane`]: when a key's window gives out what it holds.
 //! - [`watermark`]: how far event time has come, per partition and per task; what is late.
+//! - [`policy`]: how a split's watermark follows from its rows.
 //! - [`key`], [`key_decode`]: canonical key bytes, key groups, and key columns back from the bytes.
 //! - [`bisect`]: how a failed batch is retried and halved.
 //! - [`catalog`]: what a transform type says of itself, and what is wrong with a config.
@@ -23,6 +24,7 @@ pub mod fault;
 pub mod key;
 pub mod key_decode;
 pub mod pane;
+pub mod policy;
 pub mod strategy;
 pub mod time;
 mod trigger;

@@ -9,6 +9,8 @@
 use crate::time::{Duration, Instant};
 use crate::window::Window;
 
+pub use crate::policy::{Policy, Rule, SplitWatermark};
+
 /// What a task tells those downstream of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watermark {
@@ -16,63 +18,6 @@ pub enum Watermark {
     Active(Instant),
     /// Nothing has come for a while: do not wait for this input.
     Idle,
-}
-
-/// How the watermark of each split follows from its rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// It stays at the beginning until the split ends: on bounded input nothing is late.
-    AtEnd,
-    /// The largest event time seen less a fixed delay.
-    FixedDelay {
-        /// How far out of order rows may be.
-        delay: Duration,
-        /// A split without rows for this long (processing time) is idle and holds nothing back.
-        idle_timeout: Option<Duration>,
-    },
-}
-
-/// The watermark of one split.
-#[derive(Clone, Debug)]
-pub struct SplitWatermark {
-    policy: Policy,
-    largest: Option<Instant>,
-    last_row_at: Instant,
-    ended: bool,
-}
-
-impl SplitWatermark {
-    /// Starts at the beginning of time; `now` is processing time.
-    pub fn new(policy: Policy, now: Instant) -> SplitWatermark {
-        SplitWatermark { policy, largest: None, last_row_at: now, ended: false }
-    }
-
-    /// Takes note of the largest event time of some rows.
-    pub fn observe(&mut self, largest: Instant, now: Instant) {
-        self.largest = Some(self.largest.map_or(largest, |before| before.max(largest)));
-        self.last_row_at = now;
-    }
-
-    /// No further row comes from this split.
-    pub fn end(&mut self) {
-        self.ended = true;
-    }
-
-    /// Where it stands; `None` when it has ended.
-    pub fn current(&self, now: Instant) -> Option<Watermark> {
-        if self.ended {
-            return None;
-        }
-        match self.policy {
-            Policy::AtEnd => Some(Watermark::Active(Instant::MIN)),
-            Policy::FixedDelay { delay, idle_timeout } => {
-                if idle_timeout.is_some_and(|timeout| now >= self.last_row_at.saturating_add(timeout)) {
-                    return Some(Watermark::Idle);
-                }
-                Some(Watermark::Active(self.largest.map_or(Instant::MIN, |largest| largest.saturating_sub(delay))))
-            }
-        }
-    }
 }
 
 /// Merges the watermarks of several inputs into one that never goes back.
@@ -162,20 +107,6 @@ mod tests {
 
     fn at(micros: i64) -> Instant {
         Instant::from_micros_saturating(micros)
-    }
-
-    #[test]
-    fn a_fixed_delay_follows_the_largest_event_time() {
-        let policy = Policy::FixedDelay { delay: Duration::from_micros(5), idle_timeout: Some(Duration::from_micros(100)) };
-        let mut split = SplitWatermark::new(policy, at(0));
-        assert_eq!(split.current(at(0)), Some(Watermark::Active(Instant::MIN)));
-        split.observe(at(20), at(1));
-        split.observe(at(12), at(2));
-        assert_eq!(split.current(at(3)), Some(Watermark::Active(at(15))));
-        assert_eq!(split.current(at(101)), Some(Watermark::Active(at(15))));
-        assert_eq!(split.current(at(102)), Some(Watermark::Idle));
-        split.end();
-        assert_eq!(split.current(at(103)), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod text;
 
 use crate::graph::{Expression, Graph, LogLevel, Node, TimeUnit, Transform};
 use pelton_core::calendar::CalendarUnit;
+use pelton_core::watermark::Rule;
 use pelton_core::window::WindowFn;
 
 /// Something to draw.
@@ -116,6 +117,15 @@ fn describe(transform: &Transform) -> String {
             TimeUnit::Milliseconds => format!("{} in ms", quoted(timestamp)),
             TimeUnit::Microseconds => format!("{} in us", quoted(timestamp)),
             TimeUnit::Nanoseconds => format!("{} in ns", quoted(timestamp)),
+        },
+        Transform::SetWatermark { rule, marker, .. } => match (rule, marker) {
+            (Rule::FixedDelay(delay), _) => format!("{delay} behind the latest"),
+            (Rule::Adaptive { quantile, min, max }, _) => {
+                format!("{} % of rows in time, {min} to {max} behind", f64::from(*quantile) / 1e4)
+            }
+            (Rule::Punctuated, Some(marker)) => format!("where {}", quoted(marker)),
+            (Rule::ProcessingTime, _) => "the clock".to_string(),
+            _ => String::new(),
         },
         Transform::WindowInto { strategy, .. } => describe_window(strategy.window_fn),
         Transform::ExtractWindowingInfo { fields } => names(fields.iter().map(|(name, _)| name.as_str())),

@@ -8,7 +8,8 @@
 
 use std::path::PathBuf;
 
-use pelton_core::WindowingStrategy;
+use pelton_core::watermark::Rule;
+use pelton_core::{Duration, WindowingStrategy};
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
@@ -88,6 +89,8 @@ pub enum Transform {
     AssignTimestamps { timestamp: Expression, unit: TimeUnit, time_zone: Option<String> },
     /// Assigns rows to windows; `kind` is the type that the file gives. `allow_data_loss` lets a trigger end before its window.
     WindowInto { strategy: WindowingStrategy, kind: &'static str, allow_data_loss: bool },
+    /// Makes the watermark of each split of a source from the rows that pass. `ingestion` stamps them with the time of arrival.
+    SetWatermark { rule: Rule, marker: Option<Expression>, ingestion: bool, idle_timeout: Option<Duration>, align: Option<Alignment> },
     /// Adds columns (new name, what) from the metadata of a row.
     ExtractWindowingInfo { fields: Vec<(String, WindowingInfo)> },
     /// New columns from old.
@@ -151,6 +154,7 @@ impl Transform {
             Transform::Plugin { transform, .. } => transform,
             Transform::AssignTimestamps { .. } => "AssignTimestamps",
             Transform::WindowInto { kind, .. } => kind,
+            Transform::SetWatermark { .. } => "SetWatermark",
             Transform::ExtractWindowingInfo { .. } => "ExtractWindowingInfo",
             Transform::MapToFields { .. } => "MapToFields",
             Transform::Filter { .. } => "Filter",
@@ -228,6 +232,15 @@ pub struct JoinField {
     pub column: String,
     /// Where it stands.
     pub place: Place,
+}
+
+/// Source tasks of a group wait for the slowest of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alignment {
+    /// Its name; a group may span sources.
+    pub group: String,
+    /// How far ahead of the slowest a task may be.
+    pub max_drift: Duration,
 }
 
 /// One column of a Combine.

@@ -15,6 +15,7 @@ mod connect;
 pub mod diagnostic;
 mod draft;
 pub mod draw;
+mod event_time;
 mod expression;
 mod fields;
 pub mod graph;

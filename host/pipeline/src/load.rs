@@ -11,6 +11,7 @@ use crate::connect::{Connected, connect};
 use crate::diagnostic::Diagnostic;
 use crate::draft::{Draft, Kind, check_errors_are_read, order};
 use crate::draw::describe_window;
+use crate::event_time;
 use crate::graph::{Graph, Input, LATE, Node, PluginInfo, Transform};
 use crate::options::{self, Options, SourceMarks};
 use crate::provider;
@@ -118,6 +119,7 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Re
                     .to_string();
             report.error_with_help(draft.mark, format!("`{}` cannot keep state within sessions", draft.name), Some(help));
         }
+        event_time::check(&draft.name, &transform, &inputs, &nodes, &windows, draft.mark, report);
         windows.push(window.clone());
         let outputs = draft.outputs.into_iter().filter(|name| !is_late(&transform, name)).collect();
         nodes.push(Node {

@@ -11,6 +11,7 @@ mod rows;
 mod schema;
 mod testing;
 mod time;
+mod watermark;
 
 use pelton_core::catalog::ConnectorSpec;
 use pelton_core::time::Duration;
@@ -44,6 +45,7 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "Reshuffle",
     "StripErrorMetadata",
     "ValidateWithSchema",
+    "SetWatermark",
     "WindowInto",
     "WindowIntoWithTriggers",
 ];
@@ -170,6 +172,7 @@ pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<
         "Combine" => combine::combine(&mut fields, dialect, report),
         "WindowInto" => Lowered::plain(time::window_into(spec, &mut fields, context, report)),
         "WindowIntoWithTriggers" => Lowered::plain(triggering::window_into_with_triggers(&mut fields, context.allowed_lateness, report)),
+        "SetWatermark" => Lowered::plain(watermark::set_watermark(&mut fields, dialect, report)),
         "ExtractWindowingInfo" => Lowered::plain(time::extract_windowing_info(&mut fields, report)),
         "LogForTesting" => Lowered::plain(testing::log_for_testing(&mut fields, report)),
         "Join" => join::join(spec, &mut fields, report),

@@ -22,6 +22,7 @@ use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use pelton_connect::{Source, SourceContext, open_source};
 use pelton_core::fault::{element_type, error_schema};
+use pelton_core::watermark::Policy;
 use pelton_core::{WindowFn, WindowingStrategy};
 use pelton_expr::{Expression, Language};
 use pelton_pipeline::columns::{ColumnUse, needed};
@@ -77,6 +78,8 @@ pub enum OperatorPlan {
     Stateful(Box<StatefulPlan>),
     /// Sets event times.
     AssignTimestamps { timestamp: Expression, unit: TimeUnit, zone: Option<Tz> },
+    /// Makes watermarks.
+    SetWatermark { policy: Policy, marker: Option<Expression>, ingestion: bool, align: Option<graph::Alignment> },
     /// Changes the window function.
     WindowInto,
     /// Adds columns.
@@ -212,6 +215,9 @@ impl Binder<'_> {
             Transform::Plugin { provider, transform, config, key } => self.plugin(&site, *provider, transform, config, key)?,
             Transform::AssignTimestamps { timestamp, unit, time_zone } => {
                 self.assign_timestamps(&site, timestamp, *unit, time_zone.as_ref())?
+            }
+            Transform::SetWatermark { rule, marker, ingestion, idle_timeout, align } => {
+                self.set_watermark(&site, *rule, marker.as_ref(), *ingestion, *idle_timeout, align.clone())?
             }
             Transform::WindowInto { .. } => site.made(OperatorPlan::WindowInto, input),
             Transform::ExtractWindowingInfo { fields } => self.extract_windowing_info(&site, fields)?,

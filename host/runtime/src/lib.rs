@@ -15,7 +15,8 @@
 //!
 //! Invariant: what a task remembers of past rows lies in `pelton_state`; everything else here can be made anew.
 
-pub mod bind;
+pub mod alignment;
+mod bind;
 pub mod channel;
 pub mod clock;
 pub mod error_budget;

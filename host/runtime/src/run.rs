@@ -6,6 +6,7 @@
 //! Invariants: a task belongs to one worker for life; the first failure is the one reported, and it cancels the rest; a run
 //! that failed leaves no sink half published.
 
+use crate::alignment::{Alignment, Gate};
 use crate::bind::{Binder, Bound, BoundNode, OperatorPlan};
 use crate::channel::{Inputs, Receiver, Sender, channel};
 
@@ -17,8 +18,8 @@ use crate::metrics::{NodeFigures, NodeMetrics, Scatter, WindowCounts};
 use crate::operator::{MAIN, Operator};
 use crate::operators::sink::{SinkOperator, Summaries};
 use crate::operators::{
-    combine, explode, filter, flatten, join, log, map, match_all, partition, plugin, reshuffle, stateful, strip, timestamps, validate,
-    window_into, windowing_info,
+    combine, explode, filter, flatten, join, log, map, match_all, partition, plugin, reshuffle, set_watermark, stateful, strip, timestamps,
+    validate, window_into, windowing_info,
 };
 use crate::source_task::{Head, SourceTask, run_source};
 use crate::splits::Splits;
@@ -77,6 +78,8 @@ pub struct Progress {
     pub windows: Arc<WindowCounts>,
     /// What sinks wrote.
     pub summaries: Summaries,
+    /// Sources that keep pace with each other.
+    pub(crate) alignment: Alignment,
 }
 
 impl Progress {
@@ -122,6 +125,8 @@ struct TaskPlan {
     base_dir: PathBuf,
     io: tokio::runtime::Handle,
     stop: watch::Receiver<StopMode>,
+    /// Groups that this source task keeps pace with.
+    gates: Vec<Gate>,
 }
 
 /// An edge out of a task.
@@ -173,6 +178,7 @@ pub async fn prepare(graph: Graph, plugins: &[Arc<Plugin>], options: RunOptions)
         scatter: Arc::default(),
         windows: Arc::default(),
         summaries: Summaries::default(),
+        alignment: Alignment::default(),
     });
     let unbounded = nodes.iter().any(|node| matches!(node.plan, OperatorPlan::Source { bounded: false }));
     let layout = Layout {
@@ -260,6 +266,7 @@ impl Layout {
                     base_dir: self.options.base_dir.clone(),
                     io: self.options.io.clone(),
                     stop: self.stop.clone(),
+                    gates: Vec::new(),
                 });
             }
         }
@@ -406,6 +413,14 @@ impl TaskPlan {
                 scatter: self.progress.scatter.clone(),
                 refusals,
             }),
+            OperatorPlan::SetWatermark { policy, marker, ingestion, align } => {
+                let gate = align.map(|align| self.progress.alignment.join(&align.group, align.max_drift));
+                // Behind an exchange there is nothing to hold back.
+                if let (Some(gate), Feed::Reader(_)) = (&gate, &self.feed) {
+                    self.gates.push(gate.clone());
+                }
+                Box::new(set_watermark::SetWatermark { marker, ingestion, splits: Splits::new(policy), gate, refusals })
+            }
             OperatorPlan::WindowInto => Box::new(window_into::WindowInto),
             OperatorPlan::ExtractWindowingInfo { passed, fields } => {
                 Box::new(windowing_info::ExtractWindowingInfo { schema, passed, fields, window_fn })
@@ -442,13 +457,10 @@ impl TaskPlan {
         let delay = own.and_then(|own| own.delay).or(all.delay);
         let idle_timeout = own.and_then(|own| own.idle_timeout).or(all.idle_timeout);
         match (&self.bound[head].plan, delay) {
-            (OperatorPlan::Source { bounded: true }, None) => Policy::AtEnd,
+            (OperatorPlan::Source { bounded: true }, None) => Policy::AT_END,
             // A bounded split is never idle: it ends.
-            (OperatorPlan::Source { bounded: true }, Some(delay)) => Policy::FixedDelay { delay, idle_timeout: None },
-            _ => Policy::FixedDelay {
-                delay: delay.unwrap_or(DEFAULT_DELAY),
-                idle_timeout: Some(idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT)),
-            },
+            (OperatorPlan::Source { bounded: true }, Some(delay)) => Policy::fixed_delay(delay, None),
+            _ => Policy::fixed_delay(delay.unwrap_or(DEFAULT_DELAY), Some(idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT))),
         }
     }
 
@@ -474,7 +486,16 @@ impl TaskPlan {
                 let refusals = self.bound[head].refusals.clone();
                 run_source(
                     operators,
-                    SourceTask { reader, policy, bounded, samples, scatter: self.progress.scatter.clone(), refusals, stop: self.stop },
+                    SourceTask {
+                        reader,
+                        policy,
+                        bounded,
+                        samples,
+                        scatter: self.progress.scatter.clone(),
+                        refusals,
+                        stop: self.stop,
+                        gates: self.gates,
+                    },
                 )
                 .await
             }

@@ -1,5 +1,6 @@
 //! The loop of a source task: takes batches from a reader, stamps event times, makes the watermark of each split.
 
+use crate::alignment::Gate;
 use crate::clock;
 use crate::failure::Failure;
 use crate::message::{End, Message, SplitEvent};
@@ -33,6 +34,8 @@ pub struct SourceTask {
     pub refusals: Refusals,
     /// Why reading stopped, when it did.
     pub stop: tokio::sync::watch::Receiver<StopMode>,
+    /// Groups that this task keeps pace with.
+    pub gates: Vec<Gate>,
 }
 
 /// The head's place in the list of operators; messages are emitted for it.
@@ -73,6 +76,8 @@ async fn read(operators: &mut Operators, mut task: SourceTask) -> Result<(), Fai
     state.claim(task.reader.unclaimed(), &mut out);
     operators.emit(0, out).await?;
     loop {
+        // A task that is ahead of its group ticks on, and reads again when told to stop.
+        let waits = task.gates.iter().any(Gate::is_ahead) && *task.stop.borrow() == StopMode::Run;
         let next = tokio::select! {
             biased;
             _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(Failure::Cancelled),
@@ -83,7 +88,7 @@ async fn read(operators: &mut Operators, mut task: SourceTask) -> Result<(), Fai
                 operators.tick().await?;
                 continue;
             }
-            next = task.reader.next() => next.map_err(|error| Failure::Connect { transform: task.refusals.transform.clone(), error })?,
+            next = task.reader.next(), if !waits => next.map_err(|error| Failure::Connect { transform: task.refusals.transform.clone(), error })?,
         };
         let Some(batch) = next else { break };
         let mut out = Out::new(clock::now());
@@ -156,7 +161,7 @@ impl State {
                 task.scatter.offer(&times, out.now);
             }
             let batch = Batch::new(read.rows, times, Positions::At { split: read.split.clone(), offsets: read.offsets });
-            self.splits.observe(&batch, out.now);
+            self.splits.observe(&batch, None, out.now);
             out.rows(MAIN, batch);
         }
         if read.split_ended {

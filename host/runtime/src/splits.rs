@@ -41,15 +41,31 @@ impl Splits {
 
     /// Takes note of the event times of a batch. Behind an exchange rows still know their split, for messages, but nobody
     /// there is told when it ends: it makes no watermark.
-    pub fn observe(&mut self, batch: &Batch, now: Instant) {
+    pub fn observe(&mut self, batch: &Batch, marker: Option<Instant>, now: Instant) {
         if !self.seen {
             return;
         }
-        if let (Positions::At { split, .. }, Some(largest)) = (&batch.positions, batch.times.iter().max()) {
+        if let Positions::At { split, .. } = &batch.positions
+            && batch.num_rows() > 0
+        {
             let split = split.clone();
-            let largest = Instant::from_micros_saturating(*largest);
-            self.at(&split, now).observe(largest, now);
+            self.at(&split, now).observe(&batch.times, marker, now);
         }
+    }
+
+    /// No split is idle: the task waits for somebody.
+    pub fn keep_awake(&mut self, now: Instant) {
+        self.splits.iter_mut().for_each(|(_, split)| split.keep_awake(now));
+    }
+
+    /// How far the fastest split is ahead of the slowest, microseconds.
+    pub fn drift(&self, now: Instant) -> Option<i64> {
+        let known = self.splits.iter().filter_map(|(_, split)| match split.current(now) {
+            Some(Watermark::Active(at)) if at > Instant::MIN => Some(at.micros()),
+            _ => None,
+        });
+        let (least, most) = known.fold((i64::MAX, i64::MIN), |(least, most), at| (least.min(at), most.max(at)));
+        (least <= most).then(|| most - least)
     }
 
     /// The merged watermark, if it changed. It never goes back.

@@ -262,6 +262,28 @@ fn triggers() {
 }
 
 #[test]
+fn watermarks() {
+    let set = |config: &str| between(&format!("{{type: SetWatermark, config: {config}}}"));
+    check(&set("{policy: {type: ⟦adaptve}}"), &["there is no watermark policy `adaptve`; did you mean `adaptive`?"]);
+    check(&set("{policy: {type: adaptive, quantile: ⟦1.5}}"), &["`quantile` must be a number above 0"]);
+    check(&set("{policy: ⟦{type: adaptive, min: 10s, max: 5s}}"), &["`min` is 10s, which is more than `max`, 5s"]);
+    check(&set("{⟦policy: {type: punctuated}}"), &["`policy` needs `marker`"]);
+    check(&set("{policy: {type: processing_time}, time: ⟦now}"), &["`time` cannot be `now`"]);
+    let create = "{type: Create, config: {elements: [{a: 1}]}}";
+    let set = "{type: SetWatermark, input: X, config: {policy: {type: processing_time}}}";
+    let combine = "{type: Combine, name: X, input: Create, config: {group_by: a, combine: {n: count}}}";
+    check(&composite(&[create, combine, &format!("⟦{set}")]), &["`SetWatermark` stands behind `X`"]);
+    let assign = "⟦{type: AssignTimestamps, input: SetWatermark, config: {timestamp: a}}";
+    check(
+        &composite(&[create, &set.replace("X", "Create"), assign]),
+        &["sets event times that the watermark of `SetWatermark` knows nothing of"],
+    );
+    let once =
+        "⟦{type: WindowIntoWithTriggers, input: Create, config: {windowing: {type: global}, trigger: {type: after_count, count: 3}}}";
+    check(&composite(&[create, once]), &["may be over before its window"]);
+}
+
+#[test]
 fn configs_of_connectors() {
     let sink = |config: &str| composite(&[CREATE, &format!("{{type: WriteToJson, input: Create, config: {config}}}")]);
     check(&sink("{⟦pth: x, path: y}"), &["unknown key `pth`; did you mean `path`?"]);

@@ -31,6 +31,9 @@ impl Binder<'_> {
             OperatorPlan::AssignTimestamps { timestamp, .. } => {
                 ColumnUse { reads: Some(columns(&mut [timestamp].into_iter())), passes: Passes::AllBut(BTreeSet::new()) }
             }
+            OperatorPlan::SetWatermark { marker, .. } => {
+                ColumnUse { reads: Some(columns(&mut marker.iter())), passes: Passes::AllBut(BTreeSet::new()) }
+            }
             OperatorPlan::Explode { fields, .. } => {
                 let fields: BTreeSet<String> = fields.iter().cloned().collect();
                 ColumnUse { reads: Some(fields.clone()), passes: Passes::AllBut(fields) }

@@ -4,8 +4,10 @@ use super::{Binder, Made, OperatorPlan, Site};
 use crate::failure::Failure;
 use crate::operators::{timestamps, windowing_info};
 use arrow::array::timezone::Tz;
-use arrow::datatypes::{Field, Schema};
-use pelton_pipeline::graph::{Expression, TimeUnit, WindowingInfo};
+use arrow::datatypes::{DataType, Field, Schema};
+use pelton_core::Duration;
+use pelton_core::watermark::{Policy, Rule};
+use pelton_pipeline::graph::{Alignment, Expression, TimeUnit, WindowingInfo};
 use std::sync::Arc;
 
 impl Binder<'_> {
@@ -29,6 +31,31 @@ impl Binder<'_> {
             })
         });
         let plan = OperatorPlan::AssignTimestamps { timestamp: compiled, unit, zone: zone.transpose()? };
+        Ok(site.made(plan, site.input.clone()))
+    }
+
+    pub(super) fn set_watermark(
+        &self,
+        site: &Site<'_>,
+        rule: Rule,
+        marker: Option<&Expression>,
+        ingestion: bool,
+        idle_timeout: Option<Duration>,
+        align: Option<Alignment>,
+    ) -> Result<Made, Failure> {
+        let compiled = match marker {
+            None => None,
+            Some(marker) => {
+                let compiled = self.compile(site.node, marker, &site.input)?;
+                if *compiled.data_type() != DataType::Boolean {
+                    let message = format!("`{}` is {}, not a boolean", marker.text, compiled.data_type());
+                    return Err(self.wrong(site.node, marker.place, message, None));
+                }
+                Some(compiled)
+            }
+        };
+        let idle_timeout = idle_timeout.or(self.graph.options.watermark.idle_timeout);
+        let plan = OperatorPlan::SetWatermark { policy: Policy { rule, idle_timeout }, marker: compiled, ingestion, align };
         Ok(site.made(plan, site.input.clone()))
     }
 

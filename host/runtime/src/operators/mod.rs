@@ -13,6 +13,7 @@ pub mod match_all;
 pub mod partition;
 pub mod plugin;
 pub mod reshuffle;
+pub mod set_watermark;
 pub mod sink;
 pub mod stateful;
 pub mod strip;

@@ -70,7 +70,7 @@ impl Operator for AssignTimestamps {
         batch.times = times.into();
         // Another event time, another window.
         batch.windows = None;
-        self.splits.observe(&batch, out.now);
+        self.splits.observe(&batch, None, out.now);
         out.rows(MAIN, batch);
         self.advance(out);
         Ok(())

@@ -1,0 +1,101 @@
+//! SetWatermark: makes the watermark of each split of the source in this task from the rows that pass. Rows pass unchanged,
+//! except that ingestion time stamps them with the time of their arrival here.
+
+use crate::alignment::Gate;
+use crate::failure::Failure;
+use crate::message::{End, Message, SplitEvent};
+use crate::operator::{MAIN, Operator, Out, Refusals};
+use crate::splits::Splits;
+use arrow::array::{Array, AsArray};
+use async_trait::async_trait;
+use pelton_core::watermark::Watermark;
+use pelton_core::{Batch, Instant};
+use pelton_expr::Expression;
+
+/// The operator.
+pub struct SetWatermark {
+    /// Rows for which it is true say how far event time has come.
+    pub marker: Option<Expression>,
+    /// Whether rows get the time of their arrival as event time.
+    pub ingestion: bool,
+    /// Watermarks by split.
+    pub splits: Splits,
+    /// The group of sources that move together.
+    pub gate: Option<Gate>,
+    /// What becomes of rows whose marker cannot be computed.
+    pub refusals: Refusals,
+}
+
+#[async_trait(?Send)]
+impl Operator for SetWatermark {
+    async fn data(&mut self, _input: usize, mut batch: Batch, out: &mut Out) -> Result<(), Failure> {
+        if self.ingestion {
+            batch.times = vec![out.now.micros(); batch.num_rows()].into();
+            batch.windows = None;
+        }
+        let marker = match &self.marker {
+            None => None,
+            Some(marker) => {
+                let evaluated = marker.evaluate(&batch.rows);
+                self.refusals.refuse(&batch, &evaluated.errors, out)?;
+                let marks = evaluated.array.as_boolean();
+                let marked = (0..marks.len()).filter(|row| marks.is_valid(*row) && marks.value(*row)).map(|row| batch.times[row]).max();
+                marked.map(Instant::from_micros_saturating)
+            }
+        };
+        out.account.led += batch.num_rows() as u64;
+        self.splits.observe(&batch, marker, out.now);
+        out.rows(MAIN, batch);
+        self.advance(out);
+        Ok(())
+    }
+
+    async fn watermark(&mut self, watermark: Watermark, out: &mut Out) -> Result<(), Failure> {
+        // The end of all input is told by the largest watermark, which always passes.
+        if !self.splits.any() || watermark == Watermark::Active(Instant::MAX) {
+            out.control(Message::Watermark(watermark));
+        }
+        Ok(())
+    }
+
+    async fn split(&mut self, event: SplitEvent, out: &mut Out) -> Result<(), Failure> {
+        self.splits.event(&event, out.now);
+        self.advance(out);
+        out.control(Message::Split(event));
+        Ok(())
+    }
+
+    async fn tick(&mut self, out: &mut Out) -> Result<(), Failure> {
+        if self.gate.as_ref().is_some_and(Gate::is_ahead) {
+            self.splits.keep_awake(out.now);
+        }
+        self.advance(out);
+        Ok(())
+    }
+
+    async fn end(&mut self, _end: End, _out: &mut Out) -> Result<(), Failure> {
+        self.publish(None);
+        Ok(())
+    }
+
+    async fn abort(&mut self) {
+        self.publish(None);
+    }
+}
+
+impl SetWatermark {
+    fn advance(&mut self, out: &mut Out) {
+        let Some(watermark) = self.splits.any().then(|| self.splits.watermark(out.now)).flatten() else { return };
+        self.publish(match watermark {
+            Watermark::Active(at) if at > Instant::MIN => Some(at),
+            _ => None,
+        });
+        out.control(Message::Watermark(watermark));
+    }
+
+    fn publish(&self, at: Option<Instant>) {
+        if let Some(gate) = &self.gate {
+            gate.publish(at);
+        }
+    }
+}
