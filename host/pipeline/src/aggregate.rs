@@ -5,7 +5,8 @@
 
 use crate::expression::{Dialect, column, field};
 use crate::fields::{Fields, text};
-use crate::graph::{Aggregate, AggregateFunction};
+use crate::graph::{Aggregate, AggregateFunction, PluginRole};
+use crate::provider::{Offered, check_config};
 use crate::report::{Report, suggestion};
 use crate::source::Mark;
 use crate::yaml::{Content, Entry, Yaml};
@@ -41,7 +42,7 @@ pub(crate) const NAMES: [&str; 18] = [
 
 /// One entry of `combine`. Without `value` the column of the same name is aggregated, as in Beam, except that `count` then
 /// counts rows.
-pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, report: &mut Report<'_>) -> Option<Aggregate> {
+pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, offered: &[Offered], report: &mut Report<'_>) -> Option<Aggregate> {
     let (function, value) = match &entry.value.content {
         Content::Mapping(_) => {
             let mut fields = Fields::of(Some(&entry.value), entry.mark, format!("`{}`", entry.key), report);
@@ -49,13 +50,13 @@ pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, report: &mut Report<'_>
             let given = fields.get("value");
             let value = given.and_then(|given| field(&given.value, dialect, report));
             fields.finish(report);
-            let function = function(&wanted?.value, report)?;
+            let function = function(&wanted?.value, offered, report)?;
             if given.is_some() && value.is_none() {
                 return None;
             }
             (function, value)
         }
-        _ => (function(&entry.value, report)?, None),
+        _ => (function(&entry.value, offered, report)?, None),
     };
     let value = match function {
         Count => value,
@@ -65,19 +66,24 @@ pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, report: &mut Report<'_>
 }
 
 /// `sum`, or `{type: top, config: {n: 3}}`.
-fn function(yaml: &Yaml, report: &mut Report<'_>) -> Option<AggregateFunction> {
+fn function(yaml: &Yaml, offered: &[Offered], report: &mut Report<'_>) -> Option<AggregateFunction> {
     if yaml.entries().is_none() {
-        return configured(text(yaml, "an aggregate", report)?, yaml.mark, None, report);
+        return configured(text(yaml, "an aggregate", report)?, yaml.mark, None, offered, report);
     }
     let mut fields = Fields::of(Some(yaml), yaml.mark, "`fn`", report);
     let kind = fields.require("type", report);
     let config = fields.get("config");
     fields.finish(report);
     let kind = &kind?.value;
-    configured(text(kind, "`type`", report)?, kind.mark, config.map(|config| &config.value), report)
+    configured(text(kind, "`type`", report)?, kind.mark, config.map(|config| &config.value), offered, report)
 }
 
-fn configured(name: &str, mark: Mark, config: Option<&Yaml>, report: &mut Report<'_>) -> Option<AggregateFunction> {
+fn configured(name: &str, mark: Mark, config: Option<&Yaml>, offered: &[Offered], report: &mut Report<'_>) -> Option<AggregateFunction> {
+    if !NAMES.contains(&name)
+        && let Some(offered) = offered.iter().find(|offered| offered.name == name)
+    {
+        return plugin(offered, mark, config, report);
+    }
     let mut config = Fields::of(config, mark, format!("the config of `{name}`"), report);
     let function = match name {
         "any" => Some(Any),
@@ -99,12 +105,37 @@ fn configured(name: &str, mark: Mark, config: Option<&Yaml>, report: &mut Report
         "variance" => population(&mut config, report).map(|population| Variance { population }),
         "stddev" => population(&mut config, report).map(|population| StdDev { population }),
         other => {
-            report.error_with_help(mark, format!("unknown aggregate `{other}`"), suggestion(other, NAMES));
+            report.error_with_help(
+                mark,
+                format!("unknown aggregate `{other}`"),
+                suggestion(other, NAMES.into_iter().chain(aggregations(offered))),
+            );
             return None;
         }
     };
     config.finish(report);
     function
+}
+
+/// The names of plugins' aggregations.
+fn aggregations(offered: &[Offered]) -> impl Iterator<Item = &str> {
+    let known = |offered: &&Offered| offered.known.as_ref().is_none_or(|known| known.role == PluginRole::Combine);
+    offered.iter().filter(known).map(|offered| offered.name.as_str())
+}
+
+fn plugin(offered: &Offered, mark: Mark, config: Option<&Yaml>, report: &mut Report<'_>) -> Option<AggregateFunction> {
+    if let Some(known) = &offered.known {
+        if known.role != PluginRole::Combine {
+            let help = "it stands as a transform of its own, not in a `Combine`".to_string();
+            report.error_with_help(mark, format!("`{}` is no aggregation", offered.name), Some(help));
+            return None;
+        }
+        check_config(config, mark, &known.config_schema, &|_| false, report);
+    }
+    Fields::of(config, mark, format!("the config of `{}`", offered.name), report);
+    let config = config.map(Yaml::to_json).filter(|config| !config.is_null());
+    let config = config.unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new()));
+    Some(AggregateFunction::Plugin { provider: offered.provider, transform: offered.transform.clone(), config })
 }
 
 fn top(config: &mut Fields<'_>, report: &mut Report<'_>) -> Option<AggregateFunction> {

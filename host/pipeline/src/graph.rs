@@ -298,12 +298,19 @@ pub enum AggregateFunction {
     StdDev {
         population: bool,
     },
+    /// An aggregation of a plugin; `provider` is an index of [`Graph::providers`].
+    Plugin {
+        provider: usize,
+        transform: String,
+        config: Value,
+    },
 }
 
 impl AggregateFunction {
     /// Its name in pipeline files.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
+            AggregateFunction::Plugin { transform, .. } => transform,
             AggregateFunction::Any => "any",
             AggregateFunction::All => "all",
             AggregateFunction::Concat => "concat",

@@ -169,7 +169,7 @@ pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<
         "Filter" => Lowered::plain(rows::filter(&mut fields, dialect, report)),
         "Partition" => rows::partition(&mut fields, dialect, report),
         "AssignTimestamps" => Lowered::plain(time::assign_timestamps(&mut fields, dialect, report)),
-        "Combine" => combine::combine(&mut fields, dialect, report),
+        "Combine" => combine::combine(&mut fields, dialect, context.offered, report),
         "WindowInto" => Lowered::plain(time::window_into(spec, &mut fields, context, report)),
         "WindowIntoWithTriggers" => Lowered::plain(triggering::window_into_with_triggers(&mut fields, context.allowed_lateness, report)),
         "SetWatermark" => Lowered::plain(watermark::set_watermark(&mut fields, dialect, report)),

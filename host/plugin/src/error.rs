@@ -119,6 +119,18 @@ pub enum PluginError {
         /// The last failure.
         last: String,
     },
+    /// A call that no row is to blame for failed on two instances.
+    #[error("transform `{transform}` of plugin {plugin} failed twice: {message}. Mend the plugin{}", detail_suffix(stack))]
+    Failed {
+        /// Digest of the plugin.
+        plugin: String,
+        /// Name in the component.
+        transform: String,
+        /// The second failure.
+        message: String,
+        /// Its stack, may be empty.
+        stack: String,
+    },
     /// A fault of the host.
     #[error("internal fault: {0}. Please report it")]
     Internal(String),

@@ -2,6 +2,8 @@
 
 use crate::binding::Binding;
 use crate::contract::batch::Failure;
+use crate::contract::bytes::{BytesColumnParam, BytesColumnResult};
+use crate::contract::combine_fn::Added;
 use crate::contract::stateful_do_fn::{KeyedInput, KeyedOpenRequest, KeyedOutcome};
 use crate::contract::{Input, OpenRequest, Opened, Outcome, data};
 use crate::error::PluginError;
@@ -87,6 +89,50 @@ impl Guest {
         let Exports::Stateful(guest) = &self.exports else { unreachable!("the binding's role is that of a stateful transform") };
         let answer = guest.call_process(&mut self.store, input).await;
         self.store.data_mut().reads = None;
+        self.answered(answer, limits)
+    }
+
+    /// Calls `create` of an aggregation.
+    pub(crate) async fn create(&mut self, limits: &Limits) -> Result<Vec<u8>, Fault> {
+        Sandbox::begin_call(&mut self.store, limits.call_deadline);
+        let Exports::Combine(guest) = &self.exports else { unreachable!("the binding's role is that of an aggregation") };
+        let answer = guest.call_create(&mut self.store).await;
+        self.answered(answer, limits)
+    }
+
+    /// Calls `add` of an aggregation.
+    pub(crate) async fn add(
+        &mut self,
+        rows: Input<'_>,
+        groups: &[u8],
+        accumulators: BytesColumnParam<'_>,
+        limits: &Limits,
+    ) -> Result<Added, Fault> {
+        Sandbox::begin_call(&mut self.store, limits.call_deadline);
+        let Exports::Combine(guest) = &self.exports else { unreachable!("the binding's role is that of an aggregation") };
+        let answer = guest.call_add(&mut self.store, rows, groups, accumulators).await;
+        self.answered(answer, limits)
+    }
+
+    /// Calls `merge` of an aggregation.
+    pub(crate) async fn merge(
+        &mut self,
+        accumulators: BytesColumnParam<'_>,
+        groups: &[u8],
+        count: u32,
+        limits: &Limits,
+    ) -> Result<BytesColumnResult, Fault> {
+        Sandbox::begin_call(&mut self.store, limits.call_deadline);
+        let Exports::Combine(guest) = &self.exports else { unreachable!("the binding's role is that of an aggregation") };
+        let answer = guest.call_merge(&mut self.store, accumulators, groups, count).await;
+        self.answered(answer, limits)
+    }
+
+    /// Calls `extract` of an aggregation.
+    pub(crate) async fn extract(&mut self, accumulators: BytesColumnParam<'_>, limits: &Limits) -> Result<data::ColumnsResult, Fault> {
+        Sandbox::begin_call(&mut self.store, limits.call_deadline);
+        let Exports::Combine(guest) = &self.exports else { unreachable!("the binding's role is that of an aggregation") };
+        let answer = guest.call_extract(&mut self.store, accumulators).await;
         self.answered(answer, limits)
     }
 

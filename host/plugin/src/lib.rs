@@ -3,7 +3,7 @@
 //! In reading order:
 //! - [`engine`]: from a file to a checked, compiled component; [`ticker`] is its clock, [`cache`] keeps compiled code.
 //! - [`plugin`]: a loaded component and what it says of itself ([`descriptor`]); [`binding`]: one of its transforms with a config and a schema.
-//! - [`instance`]: calls of a stateless transform; [`stateful`]: of one with state and timers; [`caller`] retries and halves what fails.
+//! - [`instance`]: calls of a stateless transform; [`stateful`]: of one with state and timers; [`combine`]: of an aggregation; [`caller`] retries and halves what fails.
 //! - [`guest`] is one sandbox, [`sandbox`] what it may do, [`limits`] how much.
 //! - [`outcome`]: a result of a guest, checked, becomes batches and row errors.
 //! - [`flatten`], [`unflatten`], [`schema`]: Arrow to the contract's flat columns and back.
@@ -17,6 +17,7 @@ mod binding;
 mod bytes;
 mod cache;
 mod caller;
+mod combine;
 mod contract;
 mod descriptor;
 mod engine;
@@ -36,6 +37,7 @@ mod ticker;
 mod unflatten;
 
 pub use binding::{Binding, MetricKind, MetricSpec, Needs, OutputBinding};
+pub use combine::{CombineBinding, CombineInstance};
 pub use descriptor::{ColumnNeed, Descriptor, Role, StateKind, StateSpec, TimeDomain, TimerSpec, TransformSpec, Ttl};
 pub use engine::{Engine, EngineOptions};
 pub use error::PluginError;

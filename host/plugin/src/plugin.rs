@@ -1,6 +1,7 @@
 //! A loaded component.
 
 use crate::binding::Binding;
+use crate::combine::{CombineBinding, input_of};
 use crate::contract::{combine_fn, describe, do_fn, log, state, stateful_do_fn};
 use crate::descriptor::{Descriptor, Role, TransformSpec};
 use crate::engine::Core;
@@ -9,7 +10,7 @@ use crate::guest::fault;
 use crate::limits::Limits;
 use crate::sandbox::Sandbox;
 use crate::stateful::StatefulBinding;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use wasmtime::Store;
@@ -169,6 +170,18 @@ impl Plugin {
         let spec = self.spec(transform, Role::StatefulTransform)?;
         let base = Binding::bind(self, transform, Role::StatefulTransform, key.to_vec(), config, input, limits)?;
         Ok(StatefulBinding { states: spec.states.clone().into(), timers: spec.timers.clone().into(), base })
+    }
+
+    /// The same for an aggregation of values of a type, as a `Combine` uses it.
+    pub fn bind_combine(
+        self: &Arc<Self>,
+        transform: &str,
+        config: &serde_json::Value,
+        value: &DataType,
+        limits: &Limits,
+    ) -> Result<CombineBinding, PluginError> {
+        self.spec(transform, Role::Combine)?;
+        CombineBinding::check(Binding::bind(self, transform, Role::Combine, vec![], config, &input_of(value), limits)?)
     }
 
     /// The specification of a transform that is used in a role.

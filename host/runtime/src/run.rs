@@ -428,7 +428,10 @@ impl TaskPlan {
             OperatorPlan::Map { columns } => Box::new(map::Map { schema, columns, refusals }),
             OperatorPlan::Filter { keep } => Box::new(filter::Filter { keep, refusals }),
             OperatorPlan::Partition { by, outputs, unknown } => Box::new(partition::Partition { by, outputs, unknown, refusals }),
-            OperatorPlan::Combine(plan) => Box::new(combine::Combine::new(*plan, self.progress.windows.clone(), refusals)?),
+            OperatorPlan::Combine(plan) => {
+                let combine = combine::Combine::new(*plan, self.progress.windows.clone(), refusals)?;
+                Box::new(combine.with_metrics(self.progress.nodes[node].clone()))
+            }
             OperatorPlan::Join(plan) => {
                 let inputs = match &self.feed {
                     Feed::Channels(receivers) => receivers.iter().map(|(input, _)| *input).collect(),

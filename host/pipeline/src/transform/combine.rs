@@ -5,10 +5,11 @@ use crate::aggregate;
 use crate::expression::{self, Dialect};
 use crate::fields::{Fields, texts};
 use crate::graph::{LATE, Transform};
+use crate::provider::Offered;
 use crate::report::Report;
 use crate::yaml::Entry;
 
-pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, report: &mut Report<'_>) -> Lowered {
+pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, offered: &[Offered], report: &mut Report<'_>) -> Lowered {
     let dialect = dialect.read(fields, report);
     let group_by = fields.require("group_by", report);
     let keys = group_by.map(|entry| texts(&entry.value, "`group_by`", report)).unwrap_or_default();
@@ -19,7 +20,7 @@ pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, report: &mut Re
             if keys.iter().any(|(key, _)| *key == output.key) {
                 report.error(output.mark, format!("`{}` is a field of `group_by` already", output.key));
             }
-            aggregates.extend(aggregate::aggregate(output, dialect, report));
+            aggregates.extend(aggregate::aggregate(output, dialect, offered, report));
         }
         if entry.value.entries().is_some_and(<[Entry]>::is_empty) {
             report.error(entry.mark, "`combine` has no fields");

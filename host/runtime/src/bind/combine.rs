@@ -27,17 +27,24 @@ impl Binder<'_> {
             keys.push(compiled);
         }
         pelton_core::key::KeyEncoder::new(&types).map_err(|message| self.wrong(node, node.place, format!("group_by: {message}"), None))?;
-        let mut aggregates = Vec::new();
+        let (mut aggregates, mut plugins) = (Vec::new(), Vec::new());
         for wanted in combine {
             let value = wanted.value.as_ref().map(|value| self.compile(node, value, input)).transpose()?;
-            let made = aggregate::output_type(&wanted.function, value.as_ref().map(Expression::data_type)).map_err(|message| {
-                self.wrong(
-                    node,
-                    wanted.value.as_ref().map_or(node.place, |value| value.place),
-                    format!("{} for `{}` {message}", wanted.function.name(), wanted.name),
-                    None,
-                )
-            })?;
+            let place = wanted.value.as_ref().map_or(node.place, |value| value.place);
+            let wrong = |message: String| self.wrong(node, place, message, None);
+            let (made, binding) = match (&wanted.function, &value) {
+                (graph::AggregateFunction::Plugin { provider, transform, config }, Some(value)) => {
+                    let limits = self.limits(node, *provider)?;
+                    let binding = self.plugins[*provider].bind_combine(transform, config, value.data_type(), &limits);
+                    let binding = binding.map_err(|error| wrong(format!("`{}`: {error}", wanted.name)))?;
+                    (binding.output_type(), Some(binding))
+                }
+                (function, value) => {
+                    let made = aggregate::output_type(function, value.as_ref().map(Expression::data_type));
+                    (made.map_err(|message| wrong(format!("{} for `{}` {message}", function.name(), wanted.name)))?, None)
+                }
+            };
+            plugins.push(binding);
             fields.push(Field::new(&wanted.name, made, !wanted.function.never_null()));
             aggregates.push((wanted.function.clone(), value));
         }
@@ -47,6 +54,7 @@ impl Binder<'_> {
             group_by: keys,
             group_types: types,
             aggregates,
+            plugins,
             schema: schema.clone(),
             late_schema: late_schema(input),
             late_port: MAIN,

@@ -74,7 +74,7 @@ impl Binder<'_> {
         Ok((keys, types, columns))
     }
 
-    fn limits(&self, node: &Node, provider: usize) -> Result<Limits, Failure> {
+    pub(super) fn limits(&self, node: &Node, provider: usize) -> Result<Limits, Failure> {
         let mut merged = self.graph.options.limits.clone();
         let provider = &self.graph.providers[provider];
         match (&mut merged, &provider.limits) {

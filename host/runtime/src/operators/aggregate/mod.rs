@@ -121,6 +121,7 @@ fn family(
 ) -> Result<Box<dyn Accumulate>, String> {
     use AggregateFunction::*;
     Ok(match function {
+        Plugin { transform, .. } => return Err(format!("`{transform}` is no aggregate of ours")),
         Count => Box::new(count::Count::new(states)),
         Sum if output == DataType::Int64 => Box::new(sum::WholeSum::new(states)),
         Sum if output == DataType::Float64 => Box::new(float::FloatSum::new(states, float::Gives::Sum)),

@@ -1,8 +1,9 @@
 //! What every way of grouping has: keys, cells with their aggregates, panes on their way out, and rows that came too late.
 
 use super::CombinePlan;
+use super::plugin::PluginAggregate;
 use crate::failure::Failure;
-use crate::metrics::WindowCounts;
+use crate::metrics::{NodeMetrics, WindowCounts};
 use crate::operator::{MAIN, Out, Refusals};
 use crate::operators::aggregate::Aggregator;
 use crate::operators::late::late_batch;
@@ -12,6 +13,7 @@ use pelton_core::key::{KeyEncoder, Keys};
 use pelton_core::key_decode::KeyDecoder;
 use pelton_core::{Batch, Instant, Positions, Window};
 use pelton_expr::Expression;
+use pelton_plugin::PluginError;
 use pelton_state::{CellKey, Cells, ColumnId, Slot, Timers};
 use std::sync::Arc;
 
@@ -30,11 +32,19 @@ pub struct Core {
     pub timers: Timers,
     /// Rows in a cell that no pane has held.
     pub rows: ColumnId,
-    aggregators: Vec<Aggregator>,
+    aggregates: Vec<Aggregate>,
+    /// For the metrics of plugins' aggregates.
+    pub metrics: Option<Arc<NodeMetrics>>,
     /// How far event time has come.
     pub watermark: Instant,
     counts: Arc<WindowCounts>,
     refusals: Refusals,
+}
+
+/// A column of results and its state.
+enum Aggregate {
+    Own(Aggregator),
+    Plugin(Box<PluginAggregate>),
 }
 
 /// A batch whose values have been computed; its keys are in [`Core::keys`].
@@ -64,17 +74,28 @@ impl Core {
         let failed = |message: String| Failure::Internal { transform: refusals.transform.clone(), message };
         let mut cells = Cells::default();
         let rows = cells.declare(0i64);
-        let aggregators = plan
-            .aggregates
-            .iter()
-            .map(|(function, value)| Aggregator::new(function, value.as_ref().map(Expression::data_type), &mut cells));
+        let mut aggregates = Vec::with_capacity(plan.aggregates.len());
+        for (number, (function, value)) in plan.aggregates.iter().enumerate() {
+            aggregates.push(match plan.plugins.get(number).and_then(Option::as_ref) {
+                Some(binding) => {
+                    let opened = PluginAggregate::new(binding, &mut cells);
+                    let opened = opened.map_err(|error| Failure::Plugin { transform: refusals.transform.clone(), error })?;
+                    Aggregate::Plugin(Box::new(opened))
+                }
+                None => {
+                    let value = value.as_ref().map(Expression::data_type);
+                    Aggregate::Own(Aggregator::new(function, value, &mut cells).map_err(failed)?)
+                }
+            });
+        }
         Ok(Core {
             encoder: KeyEncoder::new(&plan.group_types).map_err(failed)?,
             decoder: KeyDecoder::new(&plan.group_types).map_err(failed)?,
             keys: Keys::default(),
             timers: Timers::default(),
             rows,
-            aggregators: aggregators.collect::<Result<_, _>>().map_err(failed)?,
+            aggregates,
+            metrics: None,
             cells,
             watermark: Instant::MIN,
             counts,
@@ -86,6 +107,10 @@ impl Core {
     /// A fault of ours.
     pub fn internal(&self, message: impl Into<String>) -> Failure {
         Failure::Internal { transform: self.refusals.transform.clone(), message: message.into() }
+    }
+
+    fn plugin(&self, error: PluginError) -> Failure {
+        Failure::Plugin { transform: self.refusals.transform.clone(), error }
     }
 
     fn aggregate(&self, message: String) -> Failure {
@@ -116,15 +141,24 @@ impl Core {
                 &some
             }
         };
-        for number in 0..self.aggregators.len() {
+        for number in 0..self.aggregates.len() {
             let value = match (&incoming.values[number], picked) {
                 (Some(value), Some(picked)) => {
                     Some(arrow::compute::take(value, picked, None).map_err(|error| self.internal(error.to_string()))?)
                 }
                 (value, _) => value.clone(),
             };
-            let added = self.aggregators[number].add_rows(&mut self.cells, slots, times, value.as_ref());
-            added.map_err(|message| self.aggregate(message))?;
+            match (&mut self.aggregates[number], &value) {
+                (Aggregate::Own(own), value) => {
+                    let added = own.add_rows(&mut self.cells, slots, times, value.as_ref());
+                    added.map_err(|message| self.aggregate(message))?;
+                }
+                (Aggregate::Plugin(plugin), Some(value)) => {
+                    let rows = (&incoming.batch, picked);
+                    plugin.add(&mut self.cells, slots, value, rows, self.metrics.as_deref(), &self.refusals).await?;
+                }
+                (Aggregate::Plugin(_), None) => return Err(self.internal("an aggregate of a plugin has a value")),
+            }
         }
         Ok(())
     }
@@ -137,9 +171,17 @@ impl Core {
         let held: Vec<i64> = from.iter().map(|slot| self.cells.column::<i64>(self.rows)[*slot as usize]).collect();
         let rows = self.cells.write::<i64>(self.rows, into);
         into.iter().zip(held).for_each(|(slot, held)| rows[*slot as usize] += held);
-        for number in 0..self.aggregators.len() {
-            let merged = self.aggregators[number].merge_pairs(&mut self.cells, into, from);
-            merged.map_err(|message| self.aggregate(message))?;
+        for number in 0..self.aggregates.len() {
+            match &mut self.aggregates[number] {
+                Aggregate::Own(own) => {
+                    let merged = own.merge_pairs(&mut self.cells, into, from);
+                    merged.map_err(|message| self.aggregate(message))?;
+                }
+                Aggregate::Plugin(plugin) => {
+                    let merged = plugin.merge(&mut self.cells, into, from).await;
+                    merged.map_err(|error| self.plugin(error))?;
+                }
+            }
         }
         Ok(())
     }
@@ -148,8 +190,11 @@ impl Core {
     pub fn clear(&mut self, slots: &[Slot]) {
         let rows = self.cells.write::<i64>(self.rows, slots);
         slots.iter().for_each(|slot| rows[*slot as usize] = 0);
-        for aggregator in &self.aggregators {
-            aggregator.reset(&mut self.cells, slots);
+        for aggregate in &self.aggregates {
+            match aggregate {
+                Aggregate::Own(own) => own.reset(&mut self.cells, slots),
+                Aggregate::Plugin(plugin) => plugin.reset(&mut self.cells, slots),
+            }
         }
     }
 
@@ -170,8 +215,14 @@ impl Core {
         let slots: Vec<Slot> = given.iter().map(|given| given.slot).collect();
         let keys = slots.iter().map(|slot| self.cells.key(*slot).key);
         let mut columns = self.decoder.decode(keys).map_err(|message| self.internal(message))?;
-        for aggregator in &self.aggregators {
-            columns.push(aggregator.extract(&self.cells, &slots).map_err(|message| self.aggregate(message))?);
+        for number in 0..self.aggregates.len() {
+            columns.push(match &mut self.aggregates[number] {
+                Aggregate::Own(own) => own.extract(&self.cells, &slots).map_err(|message| self.aggregate(message))?,
+                Aggregate::Plugin(plugin) => {
+                    let extracted = plugin.extract(&self.cells, &slots).await;
+                    extracted.map_err(|error| self.plugin(error))?
+                }
+            });
         }
         let mut table: Vec<Window> = Vec::new();
         let mut index = Vec::with_capacity(given.len());

@@ -2,6 +2,7 @@
 //!
 //! In reading order:
 //! - [`core`]: keys, cells, aggregates, panes on their way out.
+//! - [`plugin`]: aggregates of plugins.
 //! - [`plain`]: one window a row, the default trigger.
 //! - [`sliced`]: sliding windows with the default trigger; a row is added once, however many windows it is in.
 //! - [`ruled`]: everything else, by the rule of `pelton_core::pane`; sessions among them.
@@ -11,6 +12,7 @@
 
 mod core;
 mod plain;
+mod plugin;
 mod ruled;
 mod sliced;
 #[cfg(test)]
@@ -25,7 +27,7 @@ use self::way::Way;
 use crate::exchange::{encode, group_columns};
 use crate::failure::Failure;
 use crate::message::{End, Message};
-use crate::metrics::WindowCounts;
+use crate::metrics::{NodeMetrics, WindowCounts};
 use crate::operator::{Operator, Out, Port, Refusals};
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
@@ -34,6 +36,7 @@ use pelton_core::watermark::Watermark;
 use pelton_core::{Batch, Instant, WindowFn, WindowingStrategy};
 use pelton_expr::Expression;
 use pelton_pipeline::graph::AggregateFunction;
+use pelton_plugin::CombineBinding;
 use std::sync::Arc;
 
 /// Batches between two looks at how much memory the state takes.
@@ -48,6 +51,8 @@ pub struct CombinePlan {
     pub group_types: Vec<DataType>,
     /// Aggregates and what they are of.
     pub aggregates: Vec<(AggregateFunction, Option<Expression>)>,
+    /// By number of the aggregate, those that are a plugin's; may be shorter.
+    pub plugins: Vec<Option<CombineBinding>>,
     /// Columns of the output: keys, then aggregates.
     pub schema: SchemaRef,
     /// Columns of the output `late`.
@@ -85,6 +90,12 @@ impl Combine {
             _ => Box::new(Ruled::new(&mut core)),
         };
         Ok(Combine { core, way, batches: 0, given: Instant::MIN, idle: false, refusals })
+    }
+
+    /// The same, counting what aggregates of plugins count.
+    pub fn with_metrics(mut self, metrics: Arc<NodeMetrics>) -> Combine {
+        self.core.metrics = Some(metrics);
+        self
     }
 
     fn measure(&mut self) -> Result<(), Failure> {

@@ -34,6 +34,7 @@ pub(super) fn operator(strategy: WindowingStrategy) -> Combine {
             (AggregateFunction::Max, Some(column("v"))),
         ],
         schema: Arc::new(Schema::new(out.to_vec())),
+        plugins: vec![],
         late_schema: late_schema(&input),
         late_port: 1,
         strategy,
