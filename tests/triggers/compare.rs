@@ -37,6 +37,22 @@ pub enum Difference {
     EndAwaitedAfterRow,
 }
 
+impl Difference {
+    /// All of them, with their headings in `beam-differences.md`.
+    pub const ALL: [(Difference, &'static str); 10] = [
+        (Difference::NoClosing, "windows-do-not-close"),
+        (Difference::LastPaneNotMarked, "last-pane-not-marked"),
+        (Difference::BoundaryOfLateness, "boundary-of-lateness"),
+        (Difference::OutputWatermark, "output-watermark"),
+        (Difference::ProcessingTimeAsWatermark, "processing-time-as-watermark"),
+        (Difference::ProcessingTimeInComposites, "processing-time-in-composites"),
+        (Difference::StaleTimers, "stale-timers"),
+        (Difference::EndAwaitedAfterRow, "end-awaited-after-a-row"),
+        (Difference::MergedWithLate, "merged-with-late"),
+        (Difference::OrFinally, "or-finally"),
+    ];
+}
+
 /// What came of a stream.
 pub enum Outcome {
     Equal,

@@ -46,9 +46,13 @@ fn main() -> ExitCode {
         runs.into_iter().map(|run| run.join().expect("a run of streams")).reduce(Total::add).expect("at least one oracle")
     });
     println!("streams at whose end Beam stalled: {}", total.stalled);
-    for (difference, seeds) in &total.known {
-        let some: Vec<String> = seeds.iter().take(4).map(u64::to_string).collect();
-        println!("known difference {difference:?}: {} streams, such as --only {}", seeds.len(), some.join(", "));
+    let listed = std::fs::read_to_string(oracle::folder().join("../../docs/book/src/reference/beam-differences.md")).expect("the list");
+    for (difference, id) in Difference::ALL {
+        assert!(listed.contains(&format!("\n### {id}\n")), "beam-differences.md has no `### {id}`");
+        if let Some(seeds) = total.known.get(&difference) {
+            let some: Vec<String> = seeds.iter().take(4).map(u64::to_string).collect();
+            println!("known difference {id}: {} streams, such as --only {}", seeds.len(), some.join(", "));
+        }
     }
     for text in total.wrong.iter().take(5) {
         println!("WRONG {text}");

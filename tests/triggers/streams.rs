@@ -108,16 +108,16 @@ fn strategy(chance: &mut Chance) -> WindowingStrategy {
         6..9 => WindowFn::Sessions { gap: seconds(5) },
         _ => WindowFn::Global,
     };
-    let allowed_lateness = seconds([0, 5, 20, 1000, 1000, 1000, 1000][chance.below(7) as usize]);
-    let trigger = match chance.below(16) {
+    let allowed_lateness = seconds([0, 5, 20, 1000, 1000, 1000, 1000, 1000, 1000, 1000][chance.below(10) as usize]);
+    let trigger = match chance.below(32) {
         0 => trigger(chance, 2, true),
-        1..4 => trigger_of_processing_time(chance),
+        1..6 => trigger_of_processing_time(chance),
         _ => trigger(chance, 2, false),
     };
     WindowingStrategy {
         trigger,
         accumulation: if chance.below(2) == 0 { Accumulation::Discarding } else { Accumulation::Accumulating },
-        timestamp_combiner: match chance.below(4) {
+        timestamp_combiner: match chance.below(6) {
             0 => TimestampCombiner::Earliest,
             1 => TimestampCombiner::Latest,
             _ => TimestampCombiner::EndOfWindow,

@@ -1,11 +1,11 @@
-//! The real Apache Beam, for the differential suite: a Python environment in the cache folder, and the suite itself.
+//! The real Apache Beam, for the differential suites: a Python environment in the cache folder, and the suites themselves.
 
 use crate::step::{cache, cargo, must, program};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What is installed; `tests/beam/oracle.rs` looks for the folder of this name.
+/// What is installed; `tests/beam/oracle.rs` and `tests/triggers/oracle.rs` look for the folder of this name.
 const NAME: &str = "beam-2.77.0";
 /// From PyPI.
 const PACKAGE: &str = "apache-beam[yaml]==2.77.0";
@@ -28,10 +28,10 @@ pub fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// The suite, with its own arguments.
-pub fn run(arguments: &[String]) -> Result<()> {
+/// A suite against Beam, with its own arguments.
+pub fn run(suite: &str, arguments: &[String]) -> Result<()> {
     prepare()?;
-    must(cargo().args(["test", "--workspace", "--test", "beam", "--"]).args(arguments))
+    must(cargo().args(["test", "--workspace", "--test", suite, "--"]).args(arguments))
 }
 
 fn folder() -> Result<PathBuf> {

@@ -4,7 +4,7 @@
 //! - [`suites`]: the tests, suite by suite, with their seconds.
 //! - [`mod@bench`]: benchmarks by name; [`peers`] and [`flink`]: the comparison with other programs on one job; [`bench_kafka`]: with a
 //!   bare loop of librdkafka.
-//! - [`beam`]: the real Apache Beam, and the differential suite against it.
+//! - [`beam`]: the real Apache Beam, and the differential suites against it.
 //! - [`ci`]: what has to pass before a change goes in.
 //! - [`guests`]: the components that tests run.
 //! - [`step`]: running a program as a step that is named and timed.
@@ -62,6 +62,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Runs Beam's trigger transcripts, and the same random streams here and on Beam's own runner, and fails where panes differ.
+    #[command(after_help = "Arguments: --random N, --seed S, --only SEED; none: 1,000 streams")]
+    TriggerDiff {
+        /// For the suite.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Format, clippy, licences and advisories, documentation, and all tests.
     Ci {
         /// Skip the suite on a real broker, and say so.
@@ -81,7 +88,8 @@ fn main() -> anyhow::Result<()> {
             suites::run(&suites, without_kafka)
         }
         Task::Bench { name, with_flink } => bench::run(name.as_deref(), with_flink),
-        Task::BeamDiff { arguments } => beam::run(&arguments),
+        Task::BeamDiff { arguments } => beam::run("beam", &arguments),
+        Task::TriggerDiff { arguments } => beam::run("triggers", &arguments),
         Task::Ci { without_kafka } => ci::run(without_kafka),
     }
 }

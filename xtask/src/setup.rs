@@ -20,7 +20,7 @@ const TOOLS: &[Tool] = &[
     Tool {
         probe: &["python3", "-c", "import ensurepip"],
         package: "python3-venv",
-        purpose: "runs Apache Beam, which the suite `beam` compares with",
+        purpose: "runs Apache Beam, which the suites `beam` and `triggers` compare with",
     },
 ];
 
