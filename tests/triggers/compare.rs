@@ -60,8 +60,8 @@ pub enum Outcome {
     Wrong(String),
 }
 
-/// A stream through our rule.
-pub fn run(stream: &Stream) -> Cells {
+/// A stream through our rule. Beam's windows do not close when the input ends; ours do, if `closes_at_end`.
+pub fn run(stream: &Stream, closes_at_end: bool) -> Cells {
     let mut cells = Cells::new(stream.strategy.clone());
     for (number, event) in stream.events.iter().enumerate() {
         cells.begin(number);
@@ -72,8 +72,7 @@ pub fn run(stream: &Stream) -> Cells {
         }
     }
     cells.begin(stream.events.len());
-    // The input ends. Beam's windows do not close then.
-    cells.watermark(Instant::MAX, false);
+    cells.watermark(Instant::MAX, closes_at_end);
     cells
 }
 

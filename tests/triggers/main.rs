@@ -3,6 +3,7 @@
 //! - The transcripts of Beam's own tests, and ours beside them, through the pure rule.
 //! - Random streams through Beam's BundleBasedDirectRunner and through the pure rule: the same panes, with the same labels,
 //!   at the same events. `--random N` says how many, `--seed S` where the seeds begin; `--only SEED` shows one of them.
+//! - The same streams through the operator `Combine`: what the rule gives, to the microsecond, however rows are batched.
 //!
 //! The closing line counts: `wrong` is 0, or the suite fails.
 
@@ -10,6 +11,7 @@
 
 mod cells;
 mod compare;
+mod engine;
 mod oracle;
 mod streams;
 mod transcripts;
@@ -119,11 +121,15 @@ fn run_streams(seeds: impl Iterator<Item = u64>) -> Total {
     let mut total = Total::default();
     for seed in seeds {
         let stream = Stream::random(seed);
-        let cells = compare::run(&stream);
+        let cells = compare::run(&stream, false);
         total.streams += 1;
         total.panes += cells.panes.len();
         let answer = oracle.ask(&stream.to_json());
         total.stalled += usize::from(answer["stalled"] == true);
+        if let Some(text) = operator_differs(&stream) {
+            total.wrong.push(format!("--only {seed}: Combine: {text}"));
+            continue;
+        }
         match compare::judge(&stream, &cells, &answer) {
             Outcome::Equal => total.equal += 1,
             Outcome::Known(differences) => {
@@ -135,11 +141,19 @@ fn run_streams(seeds: impl Iterator<Item = u64>) -> Total {
     total
 }
 
+/// What the real operator gives out against the rule, row by row and with rows that follow each other in one batch.
+fn operator_differs(stream: &Stream) -> Option<String> {
+    let cells = compare::run(stream, true);
+    let panes: Vec<_> = cells.panes.into_iter().chain(cells.closing).collect();
+    let differs = |together: bool| engine::difference(&panes, &engine::run(stream, together), !together);
+    differs(false).or_else(|| differs(true).map(|text| format!("in larger batches: {text}")))
+}
+
 /// One stream in full.
 fn show(seed: u64) -> ExitCode {
     let stream = Stream::random(seed);
     println!("{:#?}", stream.strategy);
-    let (cells, answer) = (compare::run(&stream), Oracle::start().ask(&stream.to_json()));
+    let (cells, answer) = (compare::run(&stream, false), Oracle::start().ask(&stream.to_json()));
     for (number, event) in stream.events.iter().enumerate() {
         println!("{number}: {event:?}");
     }
@@ -150,6 +164,7 @@ fn show(seed: u64) -> ExitCode {
         answer[kind].as_array().into_iter().flatten().for_each(|entry| println!("Beam's {kind}: {entry}"));
     }
     cells.notes.iter().for_each(|note| println!("{note:?}"));
+    println!("Combine: {}", operator_differs(&stream).unwrap_or_else(|| "as the rule".into()));
     match compare::judge(&stream, &cells, &answer) {
         Outcome::Equal => println!("equal"),
         Outcome::Known(differences) => println!("known differences: {differences:?}"),

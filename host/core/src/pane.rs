@@ -141,15 +141,11 @@ impl PaneRule {
         Some(Firing { pane: number(state, timing, true), timestamp, clear: true })
     }
 
-    /// Cells of one key become one, since their windows merge; also one cell whose window has grown. Panes are numbered anew
-    /// unless one of the windows is the merged one.
+    /// Cells of one key become one, since their windows merge; also one cell whose window has grown. The merged window is
+    /// another window, so its panes are numbered anew.
     pub fn merge(&self, states: &[(PaneState, Window)], into: Window, watermark: Instant, now: Instant) -> (PaneState, Step) {
         let at = Moment { window: into, watermark, now };
-        let mut merged = states.iter().find(|(_, window)| *window == into).map_or_else(PaneState::default, |(state, _)| PaneState {
-            index: state.index,
-            nonspeculative: state.nonspeculative,
-            ..PaneState::default()
-        });
+        let mut merged = PaneState::default();
         merged.finished = self.is_finished_when_merged(states, &at);
         if !merged.finished {
             self.prepare(&mut merged);
@@ -269,3 +265,6 @@ fn number(state: &mut PaneState, timing: PaneTiming, is_last: bool) -> PaneInfo 
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod properties;
