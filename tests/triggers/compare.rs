@@ -148,9 +148,9 @@ impl Case<'_> {
         let possible = [
             (happened(Happening::DroppedAtClose), Difference::BoundaryOfLateness),
             (happened(Happening::OverlapsClosed) || (happened(Happening::Closed) && theirs_are_more), Difference::NoClosing),
-            (happened(Happening::MergedAfterEnd) && finishes_or_turns_late(trigger), Difference::MergedWithLate),
+            (happened(Happening::MergedAfterEnd) && ends(trigger) > 0, Difference::MergedWithLate),
             (happened(Happening::ProcessingTime) && may_confuse_processing_time(trigger, merges), Difference::ProcessingTimeInComposites),
-            (happened(Happening::Finished) && has(trigger, &or_finally_goes_on), Difference::OrFinally),
+            (self.has_ended_a_part(event) && has(trigger, &or_finally_goes_on), Difference::OrFinally),
             (theirs_are_more && !self.has_new_rows(event) && (merges || ends(trigger) > 1), Difference::StaleTimers),
             (happened(Happening::EmptyOnTime) && has(trigger, &begins_to_await_end), Difference::EndAwaitedAfterRow),
         ];
@@ -162,6 +162,12 @@ impl Case<'_> {
         let last_pane = self.panes.range(..=event).next_back().map(|(event, _)| *event);
         let new = |note: &&Note| note.what == Happening::Row && note.event <= event && last_pane.is_none_or(|pane| note.event > pane);
         self.notes.iter().copied().any(|note| new(&note))
+    }
+
+    /// Whether an `OrFinally` may have ended: with the whole trigger, or, as a part of it, with a pane.
+    fn has_ended_a_part(&self, event: usize) -> bool {
+        let is_whole = matches!(self.stream.strategy.trigger, Trigger::OrFinally(..));
+        self.happened(Happening::Finished, event) || (!is_whole && self.panes.range(..=event).next().is_some())
     }
 
     /// The same panes but for labels that Beam's Python gets from another watermark.
@@ -238,10 +244,6 @@ fn may_confuse_processing_time(trigger: &Trigger, merges: bool) -> bool {
         other => alone(other),
     };
     has(trigger, &alone) && (merges || !is_plain)
-}
-
-fn finishes_or_turns_late(trigger: &Trigger) -> bool {
-    has(trigger, &|part| matches!(part, Trigger::AfterWatermark { .. }))
 }
 
 fn or_finally_goes_on(trigger: &Trigger) -> bool {

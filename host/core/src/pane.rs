@@ -172,15 +172,13 @@ impl PaneRule {
         Ok(state)
     }
 
-    /// A trigger that waits for the end of the window begins again when the merged window has not ended. Others have fired for
-    /// one of the cells and thereby for all.
+    /// A trigger that has finished at the end of its window begins again when the merged window has not ended. One that has
+    /// finished otherwise has fired for one of the cells and thereby for all.
     fn is_finished_when_merged(&self, states: &[(PaneState, Window)], at: &Moment) -> bool {
-        let mut finished = states.iter().map(|(state, _)| state.finished);
-        if self.trigger.has_on_time_pane() {
-            !states.is_empty() && at.is_past_end() && finished.all(|finished| finished)
-        } else {
-            finished.any(|finished| finished)
-        }
+        let at_its_end = |state: &PaneState| self.trigger.has_on_time_pane() && state.nonspeculative > 0;
+        let mut finished = states.iter().map(|(state, _)| state).filter(|state| state.finished).peekable();
+        let all_are = at.is_past_end() && finished.peek().is_some() && states.iter().all(|(state, _)| state.finished);
+        all_are || finished.any(|state| !at_its_end(state))
     }
 
     fn prepare(&self, state: &mut PaneState) {
