@@ -25,7 +25,7 @@ pub struct Rules {
 pub fn difference(ours: &[Captured], beams: &[Captured], rules: Rules) -> Option<String> {
     let same = |one: &Captured, other: &Captured| {
         let windows = one.window == other.window || (no_time(one) && no_time(other));
-        one.time == other.time && panes_equal(&one.pane, &other.pane) && windows && rows_equal(&one.row, &other.row, rules)
+        times_equal(one, other) && panes_equal(&one.pane, &other.pane) && windows && rows_equal(&one.row, &other.row, rules)
     };
     unmatched(ours, beams, same)
 }
@@ -38,6 +38,12 @@ pub fn difference_of_rows(ours: &[Value], beams: &[Value], rules: Rules) -> Opti
 /// `window-of-no-time`: fixed windows at the beginning of time are cut to the range of instants; Beam's begin before it.
 fn no_time(captured: &Captured) -> bool {
     captured.time <= super::value::millis(pelton_core::Instant::MIN.micros()) + 1
+}
+
+/// `milliseconds`: what a window gives out has its last instant, which is 1 µs before the end for us and 1 ms for Beam.
+fn times_equal(ours: &Captured, beams: &Captured) -> bool {
+    let at_the_end = |(_, end): (i64, i64)| ours.time == end && beams.time == end - 1;
+    ours.time == beams.time || ours.window.is_some_and(at_the_end)
 }
 
 /// `last-pane`: Beam's runner does not say of a window's pane that it is the last.

@@ -115,11 +115,15 @@ fn leaves(graph: &Graph) -> Vec<(usize, String)> {
     found
 }
 
-/// What the file calls a node. Windowing of a source is a node of ours behind it, and a part of it for Beam.
+/// What the file calls a node. Windowing of a source and `output_schema` are nodes of ours behind a transform, and a part of it
+/// for Beam.
 fn name_in_file(graph: &Graph, node: usize) -> Capture {
-    let inserted = graph.nodes[node].name.rsplit_once("/WindowInto[").filter(|_| !graph.nodes[node].inputs.is_empty());
-    let owner = if inserted.is_some() { graph.nodes[node].inputs[0].node } else { node };
-    let owner = &graph.nodes[owner];
+    let mut owner = &graph.nodes[node];
+    while let Some(input) = owner.inputs.first().map(|input| &graph.nodes[input.node])
+        && owner.name.starts_with(&format!("{}/", input.name))
+    {
+        owner = input;
+    }
     let name = owner.name.rsplit('/').next().unwrap_or_default();
     // Nameless transforms of one type are told apart by what follows the type.
     let kind = owner.transform.kind();

@@ -105,6 +105,8 @@ struct Open {
     output: String,
     columns: Vec<Column>,
     windowing: String,
+    /// A grouping has given its rows the ends of windows as their times.
+    grouped: bool,
 }
 
 struct Maker {
@@ -169,7 +171,7 @@ impl Maker {
             column("t", Kind::Float, false),
         ];
         let step = self.push("Create", vec![], json!({"elements": elements}));
-        self.open.push(Open { step, output: String::new(), columns, windowing: WINDOWINGS[8].into() });
+        self.open.push(Open { step, output: String::new(), columns, windowing: WINDOWINGS[8].into(), grouped: false });
         self.timestamps(self.open.len() - 1);
     }
 
@@ -221,6 +223,10 @@ impl Maker {
 
     fn window(&mut self, open: &Open, from: Vec<(usize, String)>) -> Vec<Open> {
         let windowing = self.dice.pick(&WINDOWINGS).to_string();
+        if open.grouped && windowing.contains("sessions") {
+            // They begin at the ends of other windows, which Beam cuts to milliseconds.
+            return Vec::new();
+        }
         let parsed: Json = serde_json::from_str(&windowing).expect("JSON");
         let step = self.push("WindowInto", from, json!({"windowing": parsed}));
         vec![Open { step, output: String::new(), windowing, ..open.clone() }]
@@ -281,7 +287,20 @@ impl Maker {
         vec![Open { step, output: String::new(), columns, ..open.clone() }]
     }
 
+    /// Rows that cannot be compared go to an error output, and from there back.
+    fn filter_with_errors(&mut self, open: &Open, from: Vec<(usize, String)>, nullable: &str) -> Vec<Open> {
+        let config = json!({"keep": format!("{nullable} < {}", self.dice.below(4)), "error_handling": {"output": "bad"}});
+        let step = self.push("Filter", from, config);
+        let stripped = self.push("StripErrorMetadata", vec![(step, "bad".into())], Json::Null);
+        [step, stripped].map(|step| Open { step, output: String::new(), ..open.clone() }).into()
+    }
+
     fn filter(&mut self, open: &Open, from: Vec<(usize, String)>) -> Vec<Open> {
+        if let Some(nullable) = open.columns.iter().find(|column| column.kind == Kind::Int && column.nullable)
+            && self.dice.once_in(2)
+        {
+            return self.filter_with_errors(open, from, &nullable.name.clone());
+        }
         let booleans: Vec<&Column> = open.columns.iter().filter(|column| column.kind == Kind::Bool && !column.nullable).collect();
         let keep = match booleans.is_empty() || self.dice.once_in(2) {
             true => self.comparison(open),
@@ -362,7 +381,7 @@ impl Maker {
             _ => json!({"group_by": group_by, "combine": combine}),
         };
         let step = self.push("Combine", from, config);
-        vec![Open { step, output: String::new(), columns, ..open.clone() }]
+        vec![Open { step, output: String::new(), columns, grouped: true, ..open.clone() }]
     }
 
     fn flatten(&mut self, open: &Open) -> Vec<Open> {

@@ -50,7 +50,9 @@ pub fn millis(micros: i64) -> i64 {
 impl Captured {
     /// From an answer of the oracle.
     pub fn from_json(json: &Json) -> Captured {
-        let micros = |json: &Json| json.as_i64().unwrap_or_else(|| panic!("no instant: {json}"));
+        // Windows at the beginning of time begin before the first instant there is.
+        let micros =
+            |json: &Json| json.as_i64().or(json.as_f64().map(|micros| micros as i64)).unwrap_or_else(|| panic!("no instant: {json}"));
         let pane = &json["pane"];
         Captured {
             row: Value::from_json(&json["row"]),
