@@ -9,7 +9,7 @@
 //! Invariant: `times`, `windows.index` and `positions` have one entry a row.
 
 use crate::window::Window;
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
@@ -154,7 +154,14 @@ impl Batch {
 
     /// The rows with these numbers, in this order; repeats are allowed. Every number is below `num_rows`.
     pub fn take(&self, rows: &UInt32Array) -> Batch {
-        let picked = take_record_batch(&self.rows, rows).expect("row numbers are in range");
+        let picked = match self.rows.num_columns() {
+            // Only a number of rows, after all columns were pruned; arrow's `take` would not know how many.
+            0 => {
+                let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+                RecordBatch::try_new_with_options(self.rows.schema(), Vec::new(), &options).expect("no columns fit any schema of none")
+            }
+            _ => take_record_batch(&self.rows, rows).expect("row numbers are in range"),
+        };
         self.pick(picked, rows.values())
     }
 

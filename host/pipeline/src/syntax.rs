@@ -173,6 +173,7 @@ fn spec<'y>(yaml: &'y Yaml, in_chain: bool, report: &mut Report<'_>) -> Spec<'y>
     }
     let inputs = input.filter(|_| !in_chain).map(|entry| ports(&entry.value, report));
     let outputs = output.filter(|_| !in_chain).and_then(|entry| outputs(&entry.value, composite, report));
+    let body = implicit_chain(body, inputs.as_deref());
     let output_schema = fields.get("output_schema");
     fields.get("resource_hints");
     let windowing = fields.get("windowing").map(|entry| &entry.value);
@@ -188,6 +189,17 @@ fn spec<'y>(yaml: &'y Yaml, in_chain: bool, report: &mut Report<'_>) -> Spec<'y>
         report.error_with_help(schema.mark, format!("a {kind} has no `output_schema`"), Some(help));
     }
     Spec { mark, kind, kind_mark, name, inputs, outputs, config, output_schema, windowing, body }
+}
+
+/// As in Beam, a composite with an input is a chain if none of its transforms says what it reads.
+fn implicit_chain<'y>(body: Body<'y>, inputs: Option<&[Port]>) -> Body<'y> {
+    let silent = |inner: &Spec<'_>| inner.inputs.as_ref().is_none_or(Vec::is_empty) && inner.outputs.is_none();
+    match body {
+        Body::Composite(transforms) if inputs.is_some_and(|inputs| !inputs.is_empty()) && transforms.iter().all(silent) => {
+            Body::Chain { transforms, extra: Vec::new() }
+        }
+        body => body,
+    }
 }
 
 fn ports(yaml: &Yaml, report: &mut Report<'_>) -> Vec<Port> {

@@ -421,7 +421,7 @@ impl TaskPlan {
                 }
                 Box::new(set_watermark::SetWatermark { marker, ingestion, splits: Splits::new(policy), gate, refusals })
             }
-            OperatorPlan::WindowInto => Box::new(window_into::WindowInto),
+            OperatorPlan::WindowInto => Box::new(window_into::WindowInto { window_fn }),
             OperatorPlan::ExtractWindowingInfo { passed, fields } => {
                 Box::new(windowing_info::ExtractWindowingInfo { schema, passed, fields, window_fn })
             }
