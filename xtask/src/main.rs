@@ -5,6 +5,7 @@
 //! - [`mod@bench`]: benchmarks by name; [`peers`] and [`flink`]: the comparison with other programs on one job; [`bench_kafka`]: with a
 //!   bare loop of librdkafka.
 //! - [`beam`]: the real Apache Beam, and the differential suites against it.
+//! - [`duckdb`]: DuckDB, and the differential suite of SQL against it; [`python`]: environments for both.
 //! - [`ci`]: what has to pass before a change goes in.
 //! - [`guests`]: the components that tests run.
 //! - [`step`]: running a program as a step that is named and timed.
@@ -15,9 +16,11 @@ mod beam;
 mod bench;
 mod bench_kafka;
 mod ci;
+mod duckdb;
 mod flink;
 mod guests;
 mod peers;
+mod python;
 mod setup;
 mod step;
 mod suites;
@@ -69,6 +72,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Evaluates random SQL expressions, queries and joins here and on DuckDB, and fails where the answers differ.
+    #[command(after_help = "Arguments: --random N expressions, --queries N, --seed S, --verbose; none: 1,000 expressions and 60 queries")]
+    SqlDiff {
+        /// For the suite.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Format, clippy, licences and advisories, documentation, and all tests.
     Ci {
         /// Skip the suite on a real broker, and say so.
@@ -90,6 +100,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench { name, with_flink } => bench::run(name.as_deref(), with_flink),
         Task::BeamDiff { arguments } => beam::run("beam", &arguments),
         Task::TriggerDiff { arguments } => beam::run("triggers", &arguments),
+        Task::SqlDiff { arguments } => duckdb::run(&arguments),
         Task::Ci { without_kafka } => ci::run(without_kafka),
     }
 }

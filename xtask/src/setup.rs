@@ -1,7 +1,7 @@
 //! Prepares a machine: what can be installed is installed, what cannot is named with the command that does it.
 
 use crate::step::{Steps, must, program, root, works};
-use crate::{beam, guests};
+use crate::{beam, duckdb, guests};
 use anyhow::{Context, Result, bail};
 use std::net::TcpListener;
 use std::process::Command;
@@ -49,6 +49,7 @@ pub fn run(without_kafka: bool) -> Result<()> {
         steps.run("kafka", prepare_kafka);
     }
     steps.run("beam", beam::prepare);
+    steps.run("duckdb", duckdb::prepare);
     steps.run("components", || {
         let components = guests::build_test_components()?;
         println!("{} components are up to date", components.len());

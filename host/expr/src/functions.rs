@@ -45,7 +45,8 @@ const WINDOWS: &[&str] = &["row_number", "rank", "dense_rank", "lag", "lead", "n
 
 static FUNCTIONS: LazyLock<BTreeMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
     let mut functions = BTreeMap::new();
-    for function in datafusion_functions::all_default_functions() {
+    let nested = datafusion_functions_nested::all_default_nested_functions();
+    for function in datafusion_functions::all_default_functions().into_iter().chain(nested) {
         let names: Vec<String> =
             std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)).map(str::to_lowercase).collect();
         let refused = names.iter().any(|name| [CLOCKS, CHANCE, INTERNAL].iter().any(|list| list.contains(&name.as_str())));
@@ -66,13 +67,20 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.keys().map(String::as_str)
 }
 
-/// Says why a call of `name` cannot be part of an expression.
-pub(crate) fn check_call(name: &str, has_window: bool) -> Result<(), ExpressionError> {
+/// Says why a call of `name` cannot be part of an expression, or of a query, where aggregates are left to others.
+pub(crate) fn check_call(name: &str, has_window: bool, in_query: bool) -> Result<(), ExpressionError> {
     let lower = name.to_lowercase();
     let is = |list: &[&str]| list.contains(&lower.as_str());
     if has_window || is(WINDOWS) {
         return Err(ExpressionError::new(format!("`{name}` is called as a window function; an expression sees one row at a time"))
-            .help("group rows with the transform `Combine`"));
+            .help(if in_query { "group rows with GROUP BY" } else { "group rows with the transform `Combine`" }));
+    }
+    if in_query && is(crate::query::aggregates::NAMES) {
+        return Ok(());
+    }
+    if in_query && is(AGGREGATES) {
+        return Err(ExpressionError::new(format!("there is no aggregate `{name}`"))
+            .help(format!("there are {}", crate::query::aggregates::NAMES.join(", "))));
     }
     if is(AGGREGATES) && find(&lower).is_none() {
         return Err(ExpressionError::new(format!("`{name}` is an aggregate function; an expression sees one row at a time"))

@@ -4,7 +4,10 @@
 //! - [`expression`]: what a caller sees: compile a text against a schema, evaluate it on a batch.
 //! - [`generic`]: Beam's generic language.
 //! - [`sql`]: text of SQL to a checked syntax tree, and on to DataFusion's logical expression.
+//! - [`query`]: SQL queries over named inputs, to a small plan of ours.
+//! - [`planner`]: what DataFusion's planner is given for both.
 //! - [`program`]: a logical expression to one that runs: coercion, checked arithmetic, types of results.
+//! - [`mend`]: rewrites where kernels do not follow our rules.
 //! - [`functions`]: which SQL functions there are, and which are refused.
 //!
 //! Invariants: the same rows give the same values, whenever and wherever they are evaluated (no clock, no randomness); a
@@ -13,7 +16,11 @@
 pub mod expression;
 mod functions;
 mod generic;
+mod mend;
+mod planner;
 mod program;
+pub mod query;
 mod sql;
 
 pub use expression::{Evaluated, Expression, ExpressionError, Language, check_syntax};
+pub use query::{Query, check_query, plan_query};

@@ -1,9 +1,10 @@
 //! A logical expression to one that runs: coercion, checked arithmetic, types of results.
 //!
 //! Constants are not folded and DataFusion's simplifier is not run: it folds with wrapping arithmetic and drops operands that
-//! might have failed. Only functions that exist as a rewrite (`coalesce`, `nvl`) are rewritten.
+//! might have failed. Only functions that exist as a rewrite (`coalesce`, `nvl`) are rewritten, and what [`crate::mend`] says.
 
 use crate::expression::ExpressionError;
+use crate::mend::{mend_comparisons, sign_counts};
 use arrow::array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -35,7 +36,8 @@ impl Program {
     pub(crate) fn of(expr: Expr, input: &SchemaRef, null_fails: Option<String>) -> std::result::Result<Program, ExpressionError> {
         let plan = || -> Result<_> {
             let schema = Arc::new(DFSchema::try_from(input.clone())?);
-            let expr = coerce(rewrite_functions(coerce(read_instants(expr, &schema)?, &schema)?, &schema)?, &schema)?;
+            let expr = coerce(read_instants(sign_counts(expr, &schema)?, &schema)?, &schema)?;
+            let expr = mend_comparisons(coerce(rewrite_functions(expr, &schema)?, &schema)?, &schema)?;
             let read: Vec<_> = expr.column_refs().into_iter().map(|column| column.name.clone()).collect();
             let fields: Vec<_> = input.fields().iter().filter(|field| read.contains(field.name())).cloned().collect();
             let pruned = Arc::new(Schema::new(fields));
@@ -137,14 +139,19 @@ fn compares(operator: Operator) -> bool {
     matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-/// Rewrites functions that say how, and the negation of integers, which always wraps, to a subtraction from zero.
+/// Functions that exist only as a rewrite. Others offer rewrites to be quicker, and some of those are wrong.
+const REWRITTEN: &[&str] = &["coalesce", "nvl", "nvl2", "arrow_cast", "arrow_try_cast", "cast_to_type", "try_cast_to_type", "get_field"];
+
+/// Rewrites functions that exist only so, and the negation of integers, which always wraps, to a subtraction from zero.
 fn rewrite_functions(expr: Expr, schema: &Arc<DFSchema>) -> Result<Expr> {
     let context = SimplifyContext::builder().with_schema(schema.clone()).build();
     let rewritten = expr.transform_up(|node| match node {
-        Expr::ScalarFunction(ScalarFunction { func, args }) => Ok(match func.simplify(args, &context)? {
-            ExprSimplifyResult::Simplified(expr) => Transformed::yes(expr),
-            ExprSimplifyResult::Original(args) => Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })),
-        }),
+        Expr::ScalarFunction(ScalarFunction { func, args }) if REWRITTEN.contains(&func.name()) => {
+            Ok(match func.simplify(args, &context)? {
+                ExprSimplifyResult::Simplified(expr) => Transformed::yes(expr),
+                ExprSimplifyResult::Original(args) => Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })),
+            })
+        }
         Expr::Negative(operand) => {
             let data_type = operand.get_type(schema.as_ref())?;
             Ok(if data_type.is_signed_integer() {

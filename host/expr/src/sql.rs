@@ -6,22 +6,16 @@
 
 use crate::expression::ExpressionError;
 use crate::functions;
+use crate::planner::{Context, options};
 use crate::program::{Program, sentence};
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
-use datafusion_common::config::ConfigOptions;
-use datafusion_common::{DFSchema, Result, TableReference, plan_err};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
-use datafusion_functions::core::planner::CoreFunctionPlanner;
-use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
-use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
-use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion_common::DFSchema;
+use datafusion_sql::planner::{PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{self, Expr as Syntax, Ident, visit_expressions, visit_expressions_mut};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::Token;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 pub(crate) fn compile(text: &str, input: &SchemaRef) -> std::result::Result<Program, ExpressionError> {
     let mut syntax = parse(text)?;
@@ -40,9 +34,8 @@ pub(crate) fn compile(text: &str, input: &SchemaRef) -> std::result::Result<Prog
         return Err(error);
     }
     let schema = DFSchema::try_from(input.clone()).map_err(|error| ExpressionError::new(sentence(&error)))?;
-    let context = Context::new();
-    let options = ParserOptions::new().with_enable_ident_normalization(false).with_map_string_types_to_utf8view(false);
-    let expr = SqlToRel::new_with_options(&context, options)
+    let context = Context::for_expressions();
+    let expr = SqlToRel::new_with_options(&context, options())
         .sql_to_expr(syntax, &schema, &mut PlannerContext::new())
         .map_err(|error| ExpressionError::new(sentence(&error)))?;
     Program::of(expr, input, None)
@@ -80,7 +73,7 @@ fn parse(text: &str) -> std::result::Result<Syntax, ExpressionError> {
         free_reserved_name(node);
         ControlFlow::<()>::Continue(())
     });
-    let checked = visit_expressions(&syntax, |node| match check_node(node) {
+    let checked = visit_expressions(&syntax, |node| match check_node(node, false) {
         Ok(()) => ControlFlow::Continue(()),
         Err((error, span)) => ControlFlow::Break(error.at(span.and_then(|name| position(text, name)))),
     });
@@ -92,7 +85,7 @@ fn parse(text: &str) -> std::result::Result<Syntax, ExpressionError> {
 
 /// `user` and its like are functions without parentheses to the parser, and there is no such function here: they are
 /// columns, and what follows their dot is a path. (Inner nodes are visited before the nodes around them.)
-fn free_reserved_name(node: &mut Syntax) {
+pub(crate) fn free_reserved_name(node: &mut Syntax) {
     match node {
         Syntax::Function(ast::Function { name, args: ast::FunctionArguments::None, over: None, .. }) => {
             let reserved = ["user", "current_user", "session_user", "current_catalog", "current_role", "current_schema"];
@@ -116,16 +109,20 @@ fn free_reserved_name(node: &mut Syntax) {
     }
 }
 
-fn check_node(node: &Syntax) -> std::result::Result<(), (ExpressionError, Option<&Ident>)> {
+/// Whether a node may stand in an expression, or in a query.
+pub(crate) fn check_node(node: &Syntax, in_query: bool) -> std::result::Result<(), (ExpressionError, Option<&Ident>)> {
     match node {
         Syntax::Subquery(_) | Syntax::Exists { .. } | Syntax::InSubquery { .. } => Err((
-            ExpressionError::new("a subquery cannot be part of an expression, which sees one row at a time")
-                .help("bring other rows in with the transform `Join`"),
+            ExpressionError::new("a subquery cannot be part of an expression, which sees one row at a time").help(if in_query {
+                "bring other rows in with JOIN"
+            } else {
+                "bring other rows in with the transform `Join`"
+            }),
             None,
         )),
         Syntax::Function(function) => {
             let name = function.name.0.last().and_then(|part| part.as_ident());
-            functions::check_call(&function.name.to_string(), function.over.is_some()).map_err(|error| (error, name))
+            functions::check_call(&function.name.to_string(), function.over.is_some(), in_query).map_err(|error| (error, name))
         }
         _ => Ok(()),
     }
@@ -153,12 +150,12 @@ fn resolve(text: &str, name: &mut Ident, input: &SchemaRef) -> std::result::Resu
     }
 }
 
-fn position(text: &str, name: &Ident) -> Option<usize> {
+pub(crate) fn position(text: &str, name: &Ident) -> Option<usize> {
     offset(text, name.span.start.line, name.span.start.column)
 }
 
 /// Byte of a place that is given as line and column in characters, both from 1.
-fn offset(text: &str, line: u64, column: u64) -> Option<usize> {
+pub(crate) fn offset(text: &str, line: u64, column: u64) -> Option<usize> {
     let mut start = 0;
     for _ in 1..line {
         start += text[start..].find('\n')? + 1;
@@ -168,7 +165,7 @@ fn offset(text: &str, line: u64, column: u64) -> Option<usize> {
 }
 
 /// The parser writes places into its messages; they are taken out again.
-fn syntax_error(text: &str, error: &ParserError) -> ExpressionError {
+pub(crate) fn syntax_error(text: &str, error: &ParserError) -> ExpressionError {
     let message = match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.as_str(),
         ParserError::RecursionLimitExceeded => return ExpressionError::new("the expression is nested too deeply"),
@@ -178,90 +175,4 @@ fn syntax_error(text: &str, error: &ParserError) -> ExpressionError {
     };
     let place = place.split_once(", Column: ").and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
     ExpressionError::new(message).at(place.and_then(|(line, column)| offset(text, line, column)))
-}
-
-/// What the planner may ask for: functions and types, no tables.
-struct Context {
-    options: ConfigOptions,
-    planners: Vec<Arc<dyn ExprPlanner>>,
-    types: Arc<dyn TypePlanner>,
-}
-
-impl Context {
-    fn new() -> Context {
-        Context {
-            options: ConfigOptions::default(),
-            planners: vec![Arc::new(CoreFunctionPlanner {}), Arc::new(DatetimeFunctionPlanner), Arc::new(UnicodeFunctionPlanner)],
-            types: Arc::new(Instants),
-        }
-    }
-}
-
-impl ContextProvider for Context {
-    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        plan_err!("an expression cannot read the table {name}")
-    }
-
-    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        &self.planners
-    }
-
-    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(self.types.clone())
-    }
-
-    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        functions::find(name)
-    }
-
-    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
-        None
-    }
-
-    fn get_aggregate_meta(&self, _name: &str) -> Option<Arc<AggregateUDF>> {
-        None
-    }
-
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
-    }
-
-    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
-        None
-    }
-
-    fn options(&self) -> &ConfigOptions {
-        &self.options
-    }
-
-    fn udf_names(&self) -> Vec<String> {
-        functions::names().map(str::to_string).collect()
-    }
-
-    fn higher_order_function_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn udaf_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-/// `TIMESTAMP` is the one instant type. DataFusion's own is in nanoseconds, which end in the year 2262.
-#[derive(Debug)]
-struct Instants;
-
-impl TypePlanner for Instants {
-    fn plan_type_field(&self, sql_type: &ast::DataType) -> Result<Option<FieldRef>> {
-        Ok(match sql_type {
-            ast::DataType::Timestamp(..) | ast::DataType::TimestampNtz(_) | ast::DataType::Datetime(_) => {
-                Some(Arc::new(Field::new("", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true)))
-            }
-            _ => None,
-        })
-    }
 }

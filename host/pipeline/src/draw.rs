@@ -147,6 +147,7 @@ fn describe(transform: &Transform) -> String {
                 false => format!("{} by {}", columns.join(", "), names(group_by.iter().map(|(name, _)| name.as_str()))),
             }
         }
+        Transform::Sql { query, .. } => shortened(&quoted(query), 60),
         Transform::Join(join) => {
             let side = |side: &(usize, Expression)| format!("{}.{}", join.inputs[side.0], quoted(&side.1));
             let equal = join.equalities.iter().map(|equality| format!("{} = {}", side(&equality.left), side(&equality.right)));

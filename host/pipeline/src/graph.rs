@@ -103,6 +103,8 @@ pub enum Transform {
     Combine { group_by: Vec<(String, Expression)>, combine: Vec<Aggregate> },
     /// Rows of several inputs side by side where columns are equal, per window.
     Join(Box<Join>),
+    /// A query over the inputs, which have these names. It becomes other transforms once columns are known.
+    Sql { inputs: Vec<String>, query: Expression },
     /// All rows of all inputs.
     Flatten,
     /// Logs each row and passes it on.
@@ -161,6 +163,7 @@ impl Transform {
             Transform::Partition { .. } => "Partition",
             Transform::Combine { .. } => "Combine",
             Transform::Join(_) => "Join",
+            Transform::Sql { .. } => "Sql",
             Transform::Flatten => "Flatten",
             Transform::LogForTesting { .. } => "LogForTesting",
             Transform::StripErrorMetadata => "StripErrorMetadata",

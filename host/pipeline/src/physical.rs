@@ -50,6 +50,8 @@ impl Physical {
             let kind = match &node.transform {
                 Transform::Source { .. } => Some(StageKind::Source),
                 transform if transform.is_keyed() => Some(StageKind::Keyed),
+                // A query groups or joins, mostly; what it becomes is not known before it is planned.
+                Transform::Sql { .. } => Some(StageKind::Keyed),
                 Transform::Reshuffle { .. } => Some(StageKind::Spread),
                 Transform::Sink { .. } => Some(StageKind::Sink),
                 _ => None,

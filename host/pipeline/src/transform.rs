@@ -9,6 +9,7 @@ mod plugin;
 mod reshape;
 mod rows;
 mod schema;
+mod sql;
 mod testing;
 mod time;
 mod watermark;
@@ -43,6 +44,7 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "MatchAll",
     "Partition",
     "Reshuffle",
+    "Sql",
     "StripErrorMetadata",
     "ValidateWithSchema",
     "SetWatermark",
@@ -74,7 +76,6 @@ const BEAM: &[&str] = &[
     "ReadFromSqlServer",
     "ReadFromTFRecord",
     "RunInference",
-    "Sql",
     "WriteToAvro",
     "WriteToBigQuery",
     "WriteToBigTable",
@@ -176,6 +177,7 @@ pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<
         "ExtractWindowingInfo" => Lowered::plain(time::extract_windowing_info(&mut fields, report)),
         "LogForTesting" => Lowered::plain(testing::log_for_testing(&mut fields, report)),
         "Join" => join::join(spec, &mut fields, report),
+        "Sql" => sql::sql(spec, &mut fields, report),
         "Flatten" => Lowered { arity: Some(Arity::Many), ..Lowered::plain(Some(Transform::Flatten)) },
         "StripErrorMetadata" => Lowered::plain(Some(Transform::StripErrorMetadata)),
         "Explode" => Lowered::plain(rows::explode(&mut fields, report)),

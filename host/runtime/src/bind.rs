@@ -226,6 +226,7 @@ impl Binder<'_> {
             Transform::Partition { by, outputs, unknown_output } => self.partition(&site, by, outputs, unknown_output.as_ref())?,
             Transform::Combine { group_by, combine } => self.combine(&site, group_by, combine)?,
             Transform::Join(join) => self.join(&site, join)?,
+            Transform::Sql { .. } => unreachable!("queries are expanded before they are bound"),
             Transform::Flatten => site.made(OperatorPlan::Flatten, flatten::union(&site.inputs).map_err(failed)?),
             Transform::LogForTesting { level, prefix } => {
                 site.made(OperatorPlan::Log { level: *level, prefix: prefix.clone().unwrap_or_default() }, input)

@@ -2,12 +2,13 @@
 //!
 //! A `Join` of more than two inputs becomes joins of two, one after the other: rows of the third meet what came of the first two.
 //! Every join is given the names of its columns. Nodes that were added are named after the transform, with a number: `Join/2` is
-//! what comes of its first two inputs.
+//! what comes of its first two inputs. A `Sql` becomes the transforms that its query is made of.
 //!
 //! Invariant: the graph that comes out is one that the front end could have made: inputs before readers, ids are indices, names
 //! are unique, and nothing that reads an expanded transform can tell.
 
 mod join;
+mod sql;
 
 use crate::bind::{Binder, BoundNode, OpenSource};
 use crate::failure::Failure;
@@ -34,9 +35,10 @@ pub(crate) fn expand(binder: &Binder<'_>, sources: &HashMap<usize, OpenSource>) 
             input.node = moved[input.node];
         }
         let schemas: Vec<SchemaRef> = node.inputs.iter().map(|input| bound[input.node].schema_of(&input.output)).collect();
-        let site = Site { node: &node, schemas: &schemas, first: graph.nodes.len() };
+        let site = Site { binder, node: &node, schemas: &schemas, first: graph.nodes.len() };
         let made = match &node.transform {
             Transform::Join(join) => join::expand(&site, join)?,
+            Transform::Sql { inputs, query } => sql::expand(&site, inputs, query)?,
             _ => vec![node.clone()],
         };
         for mut made in made {
@@ -54,6 +56,7 @@ pub(crate) fn expand(binder: &Binder<'_>, sources: &HashMap<usize, OpenSource>) 
 
 /// A transform that is being expanded, and what it reads.
 struct Site<'a> {
+    binder: &'a Binder<'a>,
     node: &'a Node,
     /// Columns of its inputs.
     schemas: &'a [SchemaRef],

@@ -317,3 +317,33 @@ fn a_batch_without_the_column_fails_by_row() {
     assert_eq!(evaluated.errors.len(), 4);
     assert_eq!(evaluated.errors[0].message, "the batch has no column `a`");
 }
+
+/// DataFusion takes a CASE in an IN list for a constant.
+#[test]
+fn items_of_a_list_are_evaluated_on_every_row() {
+    check("2 IN (7, CASE WHEN a = 1 THEN 2 ELSE 3 END)", "true | false | false | false");
+    check("a NOT IN (31, CASE WHEN a >= 1 THEN 8 END)", "true | true | null | null");
+    check("a IN (1, NULL)", "true | null | null | null");
+}
+
+/// Arrow orders floats by their bits.
+#[test]
+fn there_is_one_zero_and_one_nan() {
+    check("-0.0 = 0.0", "true | true | true | true");
+    check("(f - f) * -1.0 < 0.0", "false | false | false | null");
+    check("nullif(a * -0.0, 0.0)", "null | null | null | null");
+    check("a * -0.0 IN (0.0, 5.0)", "true | true | true | null");
+    check("0.0 / a > 1.0", "false | false | true | null");
+    check("CASE a * -0.0 WHEN 0.0 THEN 'zero' ELSE 'other' END", "zero | zero | zero | other");
+    check("greatest(0.0 / a, 1.0)", "1.0 | 1.0 | NaN | 1.0");
+}
+
+#[test]
+fn lists_and_counts() {
+    check("array_length(tags)", "1 | 0 | null | null");
+    check("a - array_length(tags)", "0 | 2 | null | null");
+    check("-5 + cardinality(tags)", "-4 | -5 | null | null");
+    check("tags[1]", "1 | null | null | null");
+    check("array_has(tags, a)", "true | false | null | null");
+    check("concat('', '')", " |  |  | ");
+}

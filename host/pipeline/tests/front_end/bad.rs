@@ -284,6 +284,18 @@ fn watermarks() {
 }
 
 #[test]
+fn queries() {
+    let a = "{type: Create, name: A, config: {elements: [1]}}";
+    let sql = |input: &str, config: &str| composite(&[a, &format!("{{type: Sql, input: {input}, config: {config}}}")]);
+    check(&sql("A", "{}").replace("type: Sql", "type: ⟦Sql"), &["`Sql` needs `query`"]);
+    check(&sql("A", "{query: SELECT x FROM ⟦a}"), &["there is no input `a`; its inputs are PCOLLECTION"]);
+    check(&sql("{a: A, b: A}", "{query: SELECT x FROM a JOIN ⟦c ON a.x = c.x}"), &["there is no input `c`"]);
+    check(&sql("A", "{query: SELECT x FROM PCOLLECTION ORDER BY ⟦x}"), &["rows of a stream have no order"]);
+    check(&sql("A", "{query: 'SELECT x, ⟦nosuch(x) FROM PCOLLECTION'}"), &["there is no function `nosuch`"]);
+    check(&sql("A", "{query: ⟦DROP TABLE x}"), &["a query begins with SELECT, not with `DROP`"]);
+}
+
+#[test]
 fn configs_of_connectors() {
     let sink = |config: &str| composite(&[CREATE, &format!("{{type: WriteToJson, input: Create, config: {config}}}")]);
     check(&sink("{⟦pth: x, path: y}"), &["unknown key `pth`; did you mean `path`?"]);
