@@ -33,7 +33,12 @@ fn written(rows: &[Row]) -> String {
 
 /// What a join of two lists gives, pair by pair; `window` is the length of windows.
 fn joined(left: &[Row], right: &[Row], kept: (bool, bool), window: u64) -> Vec<(Option<Row>, Option<Row>)> {
-    let meets = |a: &Row, b: &Row| a.key.is_some() && a.key == b.key && a.time / window == b.time / window;
+    joined_if(left, right, kept, |a, b| a.time / window == b.time / window)
+}
+
+/// The same, where a row meets the rows of its key that `together` says.
+fn joined_if(left: &[Row], right: &[Row], kept: (bool, bool), together: impl Fn(&Row, &Row) -> bool) -> Vec<(Option<Row>, Option<Row>)> {
+    let meets = |a: &Row, b: &Row| a.key.is_some() && a.key == b.key && together(a, b);
     let mut out = Vec::new();
     for a in left {
         let partners = right.iter().filter(|b| meets(a, b));
@@ -104,6 +109,33 @@ fn three_inputs_are_joined_one_after_the_other() {
     assert!(want.len() > 30, "exercises little: {}", want.len());
     for parallelism in ["1", "3"] {
         assert_eq!(sorted(run(&a, &b, transforms, "", parallelism)), sorted(&want));
+    }
+}
+
+/// Sessions of a key are made of the rows of both inputs.
+#[test]
+fn sessions_hold_the_rows_of_both_inputs() {
+    const GAP: u64 = 3;
+    let mut numbers = Numbers(13);
+    let (a, b) = (rows(&mut numbers, 60, 12), rows(&mut numbers, 60, 12));
+    let session = |row: &Row| {
+        let mut times: Vec<u64> = a.iter().chain(&b).filter(|other| other.key == row.key).map(|other| other.time).collect();
+        times.sort();
+        let mut start = times[0];
+        for pair in times.windows(2).take_while(|pair| pair[1] <= row.time) {
+            start = if pair[1] - pair[0] < GAP { start } else { pair[1] };
+        }
+        start
+    };
+    let transforms = "    - {type: Join, name: Out, input: {a: A, b: B}, windowing: {type: sessions, gap: 3}, config: {type: outer, equalities: k, fields: {a: [v], b: {w: v}}}}";
+    let value = |row: &Option<Row>| row.as_ref().map(|row| row.value);
+    let want: Vec<Value> = joined_if(&a, &b, (true, true), |a, b| session(a) == session(b))
+        .iter()
+        .map(|(a, b)| json!({"v": value(a), "w": value(b)}))
+        .collect();
+    assert!(want.iter().filter(|row| row["v"].is_u64() && row["w"].is_u64()).count() > 20, "exercises little");
+    for parallelism in ["1", "3"] {
+        assert_eq!(sorted(run(&a, &b, transforms, "", parallelism)), sorted(&want), "at parallelism {parallelism}");
     }
 }
 

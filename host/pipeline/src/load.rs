@@ -171,14 +171,10 @@ fn windowing(
     }
 }
 
-/// A join knows the default trigger and windows that do not merge.
+/// A join knows the default trigger only.
 fn check_join(name: &str, strategy: &WindowingStrategy, mark: Mark, report: &mut Report<'_>) {
     if strategy.trigger != Trigger::Default || strategy.accumulation != Accumulation::Discarding {
         let help = "window its inputs without `trigger` and `accumulation_mode`, and set those on what follows".to_string();
         report.error_with_help(mark, format!("`{name}` gives each window out once, at its end: a join has no other trigger"), Some(help));
-    }
-    if strategy.window_fn.merges() {
-        let help = "use fixed, sliding or calendar windows, or join in the global window".to_string();
-        report.error_with_help(mark, format!("`{name}` cannot join within sessions"), Some(help));
     }
 }

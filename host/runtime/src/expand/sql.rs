@@ -104,14 +104,9 @@ impl Steps<'_> {
     fn check_trigger(&self) -> Result<(), Failure> {
         let Some(strategy) = &self.site.node.windowing else { return Ok(()) };
         let node = self.site.node;
-        if strategy.trigger != Trigger::Default || strategy.accumulation != Accumulation::Discarding || strategy.window_fn.merges() {
-            let help = Some("use fixed, sliding or calendar windows without a trigger".to_string());
-            return Err(self.site.binder.wrong(
-                node,
-                node.place,
-                "JOIN gives each window out once, at its end, and not within sessions",
-                help,
-            ));
+        if strategy.trigger != Trigger::Default || strategy.accumulation != Accumulation::Discarding {
+            let help = Some("window the inputs of the query without a trigger".to_string());
+            return Err(self.site.binder.wrong(node, node.place, "JOIN gives each window out once, at its end", help));
         }
         Ok(())
     }

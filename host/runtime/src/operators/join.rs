@@ -7,6 +7,9 @@
 //! of its own at once: it meets no row of an earlier pane (Beam's default trigger, discarding). Rows later than that go to the
 //! output `late`.
 //!
+//! Sessions: a row that touches several sessions of its key makes one of them, whichever input it is of; the first one's cell takes
+//! over what the others hold, and keeps what it has grown to in two columns.
+//!
 //! Null equals nothing (SQL): rows with a null in their key never meet, and those that must come out wait for the end of their
 //! window in a cell of their own, marked as lonely.
 
@@ -27,7 +30,7 @@ use pelton_core::key_decode::KeyDecoder;
 use pelton_core::watermark::{Lateness, Watermark, closes_at, lateness};
 use pelton_core::{Batch, Duration, Instant, Positions, Window, WindowFn};
 use pelton_expr::Expression;
-use pelton_state::{CellKey, Cells, ColumnId, Slot, TimerTag, Timers};
+use pelton_state::{CellKey, Cells, ColumnId, Slot, Spans, TimerTag, Timers};
 use std::sync::Arc;
 
 const FIRE: TimerTag = TimerTag(0);
@@ -96,6 +99,10 @@ pub struct Join {
     lonely: ColumnId,
     /// Panes that a cell has given out.
     panes: ColumnId,
+    /// What a session has grown to.
+    start: ColumnId,
+    end: ColumnId,
+    spans: Spans,
     watermark: Instant,
     batches: u32,
     counts: Arc<WindowCounts>,
@@ -118,6 +125,7 @@ impl Join {
         let failed = |message: String| Failure::Internal { transform: refusals.transform.clone(), message };
         let sides = [side(&plan.sides[0]).map_err(failed)?, side(&plan.sides[1]).map_err(failed)?];
         let (lonely, panes) = (cells.declare(0i64), cells.declare(0i64));
+        let (start, end) = (cells.declare(0i64), cells.declare(0i64));
         Ok(Join {
             plan,
             inputs,
@@ -128,6 +136,9 @@ impl Join {
             timers: Timers::default(),
             lonely,
             panes,
+            start,
+            end,
+            spans: Spans::default(),
             watermark: Instant::MIN,
             batches: 0,
             counts,
@@ -137,16 +148,16 @@ impl Join {
 
     /// Puts a row of the batch whose keys and rows were encoded last into its cell.
     fn add(&mut self, side: usize, row: usize, window: Window, lonely: bool) -> Slot {
-        let (slot, new) = self.cells.entry(CellKey { key: self.keys.get(row), window });
-        if new {
-            if self.watermark < window.end {
-                self.timers.set(slot, FIRE, window.end);
+        let slot = match self.plan.window_fn.merges() {
+            true => self.session(row, window),
+            false => {
+                let (slot, new) = self.cells.entry(CellKey { key: self.keys.get(row), window });
+                if new {
+                    self.set_timers(slot, window);
+                }
+                slot
             }
-            let close = closes_at(window, self.plan.allowed_lateness);
-            if close > window.end {
-                self.timers.set(slot, CLOSE, close);
-            }
-        }
+        };
         let Side { count, bytes, .. } = &self.sides[side];
         let at = slot as usize;
         if lonely {
@@ -155,6 +166,63 @@ impl Join {
         self.cells.write::<i64>(*count, &[slot])[at] += 1;
         self.cells.write::<Vec<u8>>(*bytes, &[slot])[at].extend_from_slice(self.rows.get(row));
         slot
+    }
+
+    fn set_timers(&mut self, slot: Slot, window: Window) {
+        if self.watermark < window.end {
+            self.timers.set(slot, FIRE, window.end);
+        }
+        let close = closes_at(window, self.plan.allowed_lateness);
+        if close > window.end {
+            self.timers.set(slot, CLOSE, close);
+        }
+    }
+
+    /// The session of a row, grown to hold it.
+    fn session(&mut self, row: usize, window: Window) -> Slot {
+        let mut met = Vec::new();
+        self.spans.take_overlapping(self.keys.get(row), window, &mut met);
+        let grown = met.iter().fold(window, |grown, (span, _)| grown.span(*span));
+        let slot = match met.first() {
+            Some((_, slot)) => *slot,
+            None => self.cells.entry(CellKey { key: self.keys.get(row), window }).0,
+        };
+        for (_, other) in met.iter().skip(1) {
+            self.take_over(slot, *other);
+        }
+        self.cells.write::<i64>(self.start, &[slot])[slot as usize] = grown.start.micros();
+        self.cells.write::<i64>(self.end, &[slot])[slot as usize] = grown.end.micros();
+        self.set_timers(slot, grown);
+        self.spans.insert(self.keys.get(row), grown, slot);
+        slot
+    }
+
+    /// Moves what a cell holds to another of the same key, and drops it.
+    fn take_over(&mut self, into: Slot, from: Slot) {
+        let (to, at) = (into as usize, from as usize);
+        for side in 0..2 {
+            let (count, bytes) = (self.sides[side].count, self.sides[side].bytes);
+            let rows = self.cells.column::<i64>(count)[at];
+            let held = self.cells.column::<Vec<u8>>(bytes)[at].clone();
+            self.cells.write::<i64>(count, &[into])[to] += rows;
+            self.cells.write::<Vec<u8>>(bytes, &[into])[to].extend(held);
+        }
+        for column in [self.lonely, self.panes] {
+            let other = self.cells.column::<i64>(column)[at];
+            let own = &mut self.cells.write::<i64>(column, &[into])[to];
+            *own = other.max(*own);
+        }
+        self.timers.clear(from, FIRE);
+        self.timers.clear(from, CLOSE);
+        self.cells.remove(from);
+    }
+
+    fn window(&self, slot: Slot) -> Window {
+        if !self.plan.window_fn.merges() {
+            return self.cells.key(slot).window;
+        }
+        let at = |column| Instant::from_micros_saturating(self.cells.column::<i64>(column)[slot as usize]);
+        Window { start: at(self.start), end: at(self.end) }
     }
 
     fn count(&self, side: usize, slot: Slot) -> usize {
@@ -191,7 +259,7 @@ impl Join {
         let mut start = [0, 0];
         for slot in slots {
             let rows = [self.count(0, *slot), self.count(1, *slot)];
-            let window = self.cells.key(*slot).window;
+            let window = self.window(*slot);
             let meets = rows[0] > 0 && rows[1] > 0 && self.cells.column::<i64>(self.lonely)[*slot as usize] == 0;
             let of = |side: usize| (start[side] as u32)..(start[side] + rows[side]) as u32;
             let mut led = 0;
@@ -238,9 +306,10 @@ impl Join {
                 self.fire(&fired, PaneTiming::OnTime, out)?;
             }
             for (slot, tag) in due {
-                if tag == CLOSE || closes_at(self.cells.key(slot).window, self.plan.allowed_lateness) <= at {
+                if tag == CLOSE || closes_at(self.window(slot), self.plan.allowed_lateness) <= at {
                     self.timers.clear(slot, FIRE);
                     self.timers.clear(slot, CLOSE);
+                    self.spans.remove(self.cells.key(slot).key, slot);
                     self.cells.remove(slot);
                 }
             }
@@ -350,7 +419,10 @@ impl Operator for Join {
                 Lateness::OnTime => drop(self.add(side, row, window, lonely)),
                 Lateness::Allowed => {
                     let slot = self.add(side, row, window, lonely);
-                    self.fire(&[slot], PaneTiming::Late, out)?;
+                    // A late row may have come into a session that has not ended.
+                    if self.window(slot).end <= self.watermark {
+                        self.fire(&[slot], PaneTiming::Late, out)?;
+                    }
                 }
             }
         }
