@@ -40,8 +40,8 @@ pub enum Happening {
     EmptyOnTime,
     /// The trigger finished.
     Finished,
-    /// A row came.
-    Row,
+    /// A row of this event time came.
+    Row(Instant),
     /// Processing time moved while there was the cell.
     ProcessingTime,
     /// The window closed.
@@ -190,7 +190,7 @@ impl Cells {
 
     fn add(&mut self, key: &str, window: Window, rows: &[(i64, Instant)]) {
         let mut cell = self.cells.remove(&(key.to_string(), window)).unwrap_or_default();
-        self.note(key, window, Happening::Row);
+        rows.iter().for_each(|(_, time)| self.note(key, window, Happening::Row(*time)));
         if self.watermark >= window.end {
             self.note(key, window, Happening::LateRow);
         }

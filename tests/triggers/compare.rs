@@ -6,6 +6,7 @@
 
 use crate::cells::{Cells, Happening, Note, Pane, timing_name};
 use crate::streams::{Event, Stream};
+use pelton_core::batch::{PaneInfo, PaneTiming};
 use pelton_core::strategy::Trigger;
 use pelton_core::time::Duration;
 use pelton_core::{Instant, Window};
@@ -160,7 +161,8 @@ impl Case<'_> {
     /// Whether rows have come since the last of our panes before, or at, an event.
     fn has_new_rows(&self, event: usize) -> bool {
         let last_pane = self.panes.range(..=event).next_back().map(|(event, _)| *event);
-        let new = |note: &&Note| note.what == Happening::Row && note.event <= event && last_pane.is_none_or(|pane| note.event > pane);
+        let new =
+            |note: &&Note| matches!(note.what, Happening::Row(_)) && note.event <= event && last_pane.is_none_or(|pane| note.event > pane);
         self.notes.iter().copied().any(|note| new(&note))
     }
 
@@ -183,7 +185,7 @@ impl Case<'_> {
                 found.insert(Difference::LastPaneNotMarked);
             }
             if !same_pane(&relabelled, their) {
-                let difference = self.relabels(event)?;
+                let difference = self.relabels(event).filter(|_| self.is_labelled_by(event, their))?;
                 relabelled.info.timing = their.info.timing;
                 relabelled.info.nonspeculative_index = their.info.nonspeculative_index;
                 relabelled.timestamp = their.timestamp;
@@ -194,6 +196,21 @@ impl Case<'_> {
             }
         }
         Some(found)
+    }
+
+    /// Whether a pane of theirs has the labels that Beam's Python takes from its output watermark, or from processing time,
+    /// which lies long before all windows: early up to the last instant of the window, and the event time of a row or the
+    /// window's last instant.
+    fn is_labelled_by(&self, event: usize, their: &Pane) -> bool {
+        let is_early = match (&self.stream.events.get(event), self.output_watermarks.get(&event)) {
+            (Some(Event::Row { .. }), Some(output)) => *output <= their.window.max_timestamp(),
+            (Some(Event::ProcessingTime(_)), _) => true,
+            // By the end of the window: never early.
+            _ => false,
+        };
+        let is_of_a_row = |note: &&Note| note.what == Happening::Row(their.timestamp) && note.event <= event;
+        let is_time_known = their.timestamp == their.window.max_timestamp() || self.notes.iter().copied().any(|note| is_of_a_row(&note));
+        is_early == (their.info.timing == PaneTiming::Early) && is_time_known
     }
 
     /// Why timing, the index among non-speculative panes and the timestamp may be others.
@@ -289,7 +306,6 @@ fn has(trigger: &Trigger, so: &dyn Fn(&Trigger) -> bool) -> bool {
 
 /// A pane as `oracle.py` writes it.
 fn pane_of(pane: &Value) -> Pane {
-    use pelton_core::batch::{PaneInfo, PaneTiming};
     let timings = [PaneTiming::Early, PaneTiming::OnTime, PaneTiming::Late];
     let timing = timings.into_iter().find(|timing| pane[5] == timing_name(*timing)).unwrap_or(PaneTiming::Unknown);
     Pane {

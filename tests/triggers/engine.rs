@@ -64,6 +64,7 @@ fn operator(stream: &Stream) -> Combine {
         group_by: vec![column("k")],
         group_types: vec![DataType::Utf8],
         aggregates: vec![(AggregateFunction::Group, Some(column("v")))],
+        plugins: vec![],
         schema: Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("values", list, true)])),
         late_schema: late_schema(&input),
         late_port: 1,
