@@ -7,7 +7,12 @@
 //! let run = testing::run::<keep>([Line { line: "yes" }, Line { line: "no" }]);
 //! assert_eq!(run.origins(""), [0]);
 //! ```
+//!
+//! [`stateful`] does the same for a transform with state, [`combine`] for an aggregation.
 
+mod keyed;
+
+pub use keyed::{Keyed, combine, stateful};
 pub use serde_json::Value;
 
 use crate::read::Flat;

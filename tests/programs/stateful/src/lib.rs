@@ -403,3 +403,6 @@ pub fn positive(row: Event) -> bool {
 }
 
 plugin!(Dedup, Sessions, RateLimit, Collect, Picky, Alarm, GeometricMean, TopDistinct, positive);
+
+#[cfg(test)]
+mod tests;
