@@ -31,7 +31,7 @@ pub fn expand(input: DeriveInput) -> Result<TokenStream> {
         let as_kind = quote_spanned!(kind.span()=> <#kind as ::pelton_sdk::expansion::Kind>);
         specs.push(quote!(#as_kind::spec(#name, #version, #ttl)));
         loads.push(quote!(#ident: #as_kind::load(cell, #number, #name, #ttl)));
-        visits.push(quote!(visit(&mut self.#ident);));
+        visits.push(quote!(visit(#as_kind::handle(&mut self.#ident));));
     }
     Ok(quote! {
         impl ::pelton_sdk::expansion::State for #name {

@@ -74,6 +74,9 @@ pub trait Handle {
 pub trait Kind: Handle + Sized {
     fn spec(name: &'static str, version: u32, ttl: Option<Ttl>) -> StateSpec;
     fn load(cell: &Cell, number: u32, name: &'static str, ttl: Option<Ttl>) -> Self;
+    fn handle(&mut self) -> &mut dyn Handle {
+        self
+    }
 }
 
 /// The times of a row or timer, microseconds.
