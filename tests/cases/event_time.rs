@@ -156,3 +156,44 @@ fn early_panes_add_up() {
     }
     assert_eq!(last.into_iter().map(|(cell, (_, count))| (cell, count)).collect::<BTreeMap<_, _>>(), want);
 }
+
+/// Minutes, ten minutes and the hour: each level against a loop over all rows.
+#[test]
+fn a_roll_up_counts_each_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = rows(3_000);
+    let input = write(folder.path(), &rows);
+    let out = |level: &str| folder.path().join(format!("{level}.json"));
+    let sinks: String = ["1m", "10m", "1h"]
+        .iter()
+        .map(|level| {
+            format!(
+                "    - {{type: ExtractWindowingInfo, name: Shown{level}, input: Levels.{level}, config: {{fields: [window_start, window_end]}}}}\n    - {{type: WriteToJson, name: Out{level}, input: Shown{level}, config: {{path: {}}}}}\n",
+                out(level).display()
+            )
+        })
+        .collect();
+    let pipeline = folder.path().join("pipeline.yaml");
+    let text = format!(
+        "pipeline:\n  transforms:\n    - {{type: ReadFromJson, name: Read, config: {{path: {input}}}}}\n    - {{type: AssignTimestamps, input: Read, config: {{timestamp: t}}}}\n    - {{type: RollUp, name: Levels, input: AssignTimestamps, config: {{group_by: k, combine: {{n: count, latest: {{value: t, fn: max}}}}, levels: [1m, 10m, 1h]}}}}\n{sinks}"
+    );
+    std::fs::write(&pipeline, text).unwrap();
+    for parallelism in ["1", "2"] {
+        summary(&[pipeline.to_str().unwrap(), "--parallelism", parallelism]);
+        for (level, size) in [("1m", 60), ("10m", 600), ("1h", 3_600)] {
+            let mut want: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
+            for (time, key, _) in &rows {
+                let cell = want.entry((*key, time / size * size)).or_default();
+                *cell = (cell.0 + 1, cell.1.max(*time));
+            }
+            let mut got = BTreeMap::new();
+            for row in json_rows(&out(level)) {
+                let (start, end) = (seconds(row["window_start"].as_str().unwrap()), seconds(row["window_end"].as_str().unwrap()));
+                assert_eq!(end - start, size);
+                let cell = (row["n"].as_i64().unwrap(), row["latest"].as_i64().unwrap());
+                assert_eq!(got.insert((row["k"].as_i64().unwrap(), start), cell), None, "{row} came twice");
+            }
+            assert_eq!(got, want, "{level} at parallelism {parallelism}");
+        }
+    }
+}

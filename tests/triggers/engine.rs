@@ -68,6 +68,8 @@ fn operator(stream: &Stream) -> Combine {
         schema: Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("values", list, true)])),
         late_schema: late_schema(&input),
         late_port: 1,
+        levels: Vec::new(),
+        plugins: Default::default(),
         strategy: stream.strategy.clone(),
         state_limit: usize::MAX,
     };

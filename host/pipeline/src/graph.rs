@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 
 use pelton_core::watermark::Rule;
-use pelton_core::{Duration, WindowingStrategy};
+use pelton_core::{Duration, WindowFn, WindowingStrategy};
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
@@ -105,6 +105,8 @@ pub enum Transform {
     Join(Box<Join>),
     /// A query over the inputs, which have these names. It becomes other transforms once columns are known.
     Sql { inputs: Vec<String>, query: Expression },
+    /// Aggregates per key in windows of several lengths; each level, from fine to coarse, is an output by its name.
+    RollUp { group_by: Vec<(String, Expression)>, combine: Vec<Aggregate>, levels: Vec<(String, Duration)> },
     /// All rows of all inputs.
     Flatten,
     /// Logs each row and passes it on.
@@ -133,10 +135,25 @@ pub enum EmptyMatch {
     AllowIfWildcard,
 }
 
+impl Node {
+    /// The windowing of one of its outputs.
+    pub fn windowing_of(&self, output: &str) -> Option<WindowingStrategy> {
+        let whole = self.windowing.clone();
+        match &self.transform {
+            Transform::RollUp { levels, .. } => {
+                let level = levels.iter().find(|(name, _)| name == output).map(|(_, size)| *size);
+                let window_fn = level.map(|size| WindowFn::Fixed { size, offset: Duration::ZERO });
+                whole.map(|whole| WindowingStrategy { window_fn: window_fn.unwrap_or(whole.window_fn), ..whole })
+            }
+            _ => whole,
+        }
+    }
+}
+
 impl Transform {
     /// Whether it keeps rows per key and window and gives them out in panes.
     pub fn groups(&self) -> bool {
-        matches!(self, Transform::Combine { .. } | Transform::Join(_))
+        matches!(self, Transform::Combine { .. } | Transform::RollUp { .. } | Transform::Join(_))
     }
 
     /// Whether it keeps anything by key and window: rows are divided by key among its tasks, and it has the output [`LATE`].
@@ -162,6 +179,7 @@ impl Transform {
             Transform::Filter { .. } => "Filter",
             Transform::Partition { .. } => "Partition",
             Transform::Combine { .. } => "Combine",
+            Transform::RollUp { .. } => "RollUp",
             Transform::Join(_) => "Join",
             Transform::Sql { .. } => "Sql",
             Transform::Flatten => "Flatten",

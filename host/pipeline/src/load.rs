@@ -98,16 +98,19 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Re
         };
         let id = nodes.len();
         standing[index] = Some(Input { node: id, output: String::new() });
-        let window = windowing(&transform, &inputs, &windows, &default);
+        // An output may have windows of its own.
+        let own = |input: &Input| nodes[input.node].windowing_of(&input.output).unwrap_or_else(|| windows[input.node].clone());
+        let of_inputs: Vec<WindowingStrategy> = inputs.iter().map(own).collect();
+        let window = windowing(&transform, &of_inputs, &default);
         let window = window.unwrap_or_else(|other| {
-            let of = |input: &Input| format!("`{}` has {}", nodes[input.node].name, describe_window(windows[input.node].window_fn));
-            let (first, second) = (of(&inputs[0]), of(&other));
-            let same = windows[inputs[0].node].window_fn == windows[other.node].window_fn;
+            let of = |input: usize| format!("`{}` has {}", nodes[inputs[input].node].name, describe_window(of_inputs[input].window_fn));
+            let (first, second) = (of(0), of(other));
+            let same = of_inputs[0].window_fn == of_inputs[other].window_fn;
             let apart = if same { ", with other triggers or lateness" } else { "" };
             let message = format!("the inputs of `{}` have different windowing: {first}, {second}{apart}", draft.name);
             let help = format!("give each of them the same `windowing`, or give `{}` one, for all its inputs", draft.name);
             report.error_with_help(draft.mark, message, Some(help));
-            windows[inputs[0].node].clone()
+            of_inputs[0].clone()
         });
         if let Transform::Join(_) = transform {
             check_join(&draft.name, &window, draft.mark, report);
@@ -153,18 +156,13 @@ fn is_late(transform: &Transform, output: &str) -> bool {
 }
 
 /// What a transform's rows are windowed by. `Err`: this input's windowing is not that of the first.
-fn windowing(
-    transform: &Transform,
-    inputs: &[Input],
-    windows: &[WindowingStrategy],
-    default: &WindowingStrategy,
-) -> Result<WindowingStrategy, Input> {
+fn windowing(transform: &Transform, of_inputs: &[WindowingStrategy], default: &WindowingStrategy) -> Result<WindowingStrategy, usize> {
     if let Transform::WindowInto { strategy, .. } = transform {
         return Ok(strategy.clone());
     }
-    let first = inputs.first().map_or(default, |input| &windows[input.node]);
-    match inputs.iter().find(|input| windows[input.node] != *first) {
-        Some(other) => Err(other.clone()),
+    let first = of_inputs.first().unwrap_or(default);
+    match of_inputs.iter().position(|other| other != first) {
+        Some(other) => Err(other),
         // What a grouping gives out goes on by the continuation of its trigger.
         None if transform.groups() => Ok(first.after_grouping()),
         None => Ok(first.clone()),

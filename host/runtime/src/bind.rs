@@ -224,7 +224,8 @@ impl Binder<'_> {
             Transform::MapToFields { fields, append, drop } => self.map(&site, fields, *append, drop)?,
             Transform::Filter { keep } => self.filter(&site, keep)?,
             Transform::Partition { by, outputs, unknown_output } => self.partition(&site, by, outputs, unknown_output.as_ref())?,
-            Transform::Combine { group_by, combine } => self.combine(&site, group_by, combine)?,
+            Transform::Combine { group_by, combine } => self.combine(&site, group_by, combine, &[])?,
+            Transform::RollUp { group_by, combine, levels } => self.combine(&site, group_by, combine, levels)?,
             Transform::Join(join) => self.join(&site, join)?,
             Transform::Sql { .. } => unreachable!("queries are expanded before they are bound"),
             Transform::Flatten => site.made(OperatorPlan::Flatten, flatten::union(&site.inputs).map_err(failed)?),
@@ -252,7 +253,7 @@ impl Binder<'_> {
     /// What is known of a node before its transform is looked at.
     fn site<'n>(&self, node: &'n Node, bound: &[BoundNode]) -> Site<'n> {
         let inputs: Vec<SchemaRef> = node.inputs.iter().map(|input| bound[input.node].schema_of(&input.output)).collect();
-        let strategy = node.inputs.first().and_then(|input| self.graph.nodes[input.node].windowing.clone());
+        let strategy = node.inputs.first().and_then(|input| self.graph.nodes[input.node].windowing_of(&input.output));
         Site {
             node,
             input: inputs.first().cloned().unwrap_or_else(|| Arc::new(Schema::empty())),

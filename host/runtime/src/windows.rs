@@ -9,7 +9,14 @@ use pelton_core::{Batch, Instant, Window, WindowFn};
 pub fn for_each(batch: &Batch, window_fn: WindowFn, mut each: impl FnMut(usize, Window)) {
     match &batch.windows {
         Some(windows) => windows.index.iter().enumerate().for_each(|(row, number)| each(row, windows.table[*number as usize])),
-        None if window_fn.is_single() => {
+        None => assign_each(batch, window_fn, each),
+    }
+}
+
+/// As [`for_each`], but by the window function, also where windows are fixed.
+pub fn assign_each(batch: &Batch, window_fn: WindowFn, mut each: impl FnMut(usize, Window)) {
+    match window_fn.is_single() {
+        true => {
             // Neighbours mostly share a window: assign anew only outside the last one.
             let mut last: Option<Window> = None;
             for (row, time) in batch.times.iter().enumerate() {
@@ -22,7 +29,7 @@ pub fn for_each(batch: &Batch, window_fn: WindowFn, mut each: impl FnMut(usize, 
                 each(row, window);
             }
         }
-        None => {
+        false => {
             for (row, time) in batch.times.iter().enumerate() {
                 window_fn.each(Instant::from_micros_saturating(*time), |window| each(row, window));
             }

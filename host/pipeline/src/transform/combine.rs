@@ -8,6 +8,7 @@ use crate::graph::{LATE, Transform};
 use crate::provider::Offered;
 use crate::report::Report;
 use crate::yaml::Entry;
+use pelton_core::time::Duration;
 
 pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, offered: &[Offered], report: &mut Report<'_>) -> Lowered {
     let dialect = dialect.read(fields, report);
@@ -35,4 +36,41 @@ pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, offered: &[Offe
     }
     let transform = Transform::Combine { group_by, combine: aggregates };
     Lowered { outputs: vec![LATE.to_string()], ..Lowered::plain(Some(transform)) }
+}
+
+/// As Combine, with levels; ours.
+pub(super) fn roll_up(fields: &mut Fields<'_>, dialect: Dialect, offered: &[Offered], report: &mut Report<'_>) -> Lowered {
+    let lowered = combine(fields, dialect, offered, report);
+    let Some(entry) = fields.require("levels", report) else { return lowered };
+    let mut levels: Vec<(String, Duration)> = Vec::new();
+    for (name, mark) in texts(&entry.value, "`levels`", report) {
+        let length = match Duration::parse(name) {
+            Ok(length) if length > Duration::ZERO => length,
+            Ok(_) => {
+                report.error(mark, "a level must be longer than 0");
+                continue;
+            }
+            Err(error) => {
+                report.error(mark, format!("`levels`: {error}"));
+                continue;
+            }
+        };
+        if let Some((finer, before)) = levels.last()
+            && (length <= *before || length.micros() % before.micros() != 0)
+        {
+            let help = "levels go from fine to coarse, and each divides the next, such as [1m, 1h, 1d]".to_string();
+            report.error_with_help(mark, format!("the level `{name}` is not made of whole `{finer}`"), Some(help));
+        }
+        levels.push((name.to_string(), length));
+    }
+    if levels.is_empty() && !report.has_errors() {
+        report.error(entry.value.mark, "`levels` is empty");
+    }
+    let mut outputs: Vec<String> = levels.iter().map(|(name, _)| name.clone()).collect();
+    outputs.extend(lowered.outputs);
+    let transform = match lowered.transform {
+        Some(Transform::Combine { group_by, combine }) => Some(Transform::RollUp { group_by, combine, levels }),
+        other => other,
+    };
+    Lowered { outputs, has_main: false, ..Lowered::plain(transform) }
 }

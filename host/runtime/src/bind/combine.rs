@@ -7,6 +7,7 @@ use crate::operators::aggregate;
 use crate::operators::combine::CombinePlan;
 use crate::operators::late::late_schema;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use pelton_core::Duration;
 use pelton_expr::Expression;
 use pelton_pipeline::graph;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ impl Binder<'_> {
         site: &Site<'_>,
         group_by: &[(String, graph::Expression)],
         combine: &[graph::Aggregate],
+        levels: &[(String, Duration)],
     ) -> Result<Made, Failure> {
         let (node, input) = (site.node, &site.input);
         let (mut keys, mut types, mut fields) = (Vec::new(), Vec::new(), Vec::new());
@@ -59,6 +61,7 @@ impl Binder<'_> {
             late_schema: late_schema(input),
             late_port: MAIN,
             strategy: site.strategy.clone(),
+            levels: levels.iter().filter_map(|(name, size)| Some((*size, site.port(name)?))).collect(),
             state_limit: self.state_limit / self.parallelism.max(1),
         };
         Ok(site.made(OperatorPlan::Combine(Box::new(plan)), schema))

@@ -4,7 +4,7 @@ use super::CombinePlan;
 use super::plugin::PluginAggregate;
 use crate::failure::Failure;
 use crate::metrics::{NodeMetrics, WindowCounts};
-use crate::operator::{MAIN, Out, Refusals};
+use crate::operator::{Out, Port, Refusals};
 use crate::operators::aggregate::Aggregator;
 use crate::operators::late::late_batch;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -199,19 +199,19 @@ impl Core {
     }
 
     /// Gives panes out, in batches of one pane info each. The cells stay as they are, except that their rows have led to something.
-    pub async fn emit(&mut self, given: &[Given], out: &mut Out) -> Result<(), Failure> {
+    pub async fn emit(&mut self, given: &[Given], port: Port, out: &mut Out) -> Result<(), Failure> {
         let mut rest: Vec<Given> = given.to_vec();
         while let Some(first) = rest.first().map(|given| given.pane) {
             let (same, others): (Vec<Given>, Vec<Given>) = rest.into_iter().partition(|given| given.pane == first);
             for chunk in same.chunks(MAX_ROWS) {
-                self.emit_same(chunk, first, out).await?;
+                self.emit_same(chunk, first, port, out).await?;
             }
             rest = others;
         }
         Ok(())
     }
 
-    async fn emit_same(&mut self, given: &[Given], pane: PaneInfo, out: &mut Out) -> Result<(), Failure> {
+    async fn emit_same(&mut self, given: &[Given], pane: PaneInfo, port: Port, out: &mut Out) -> Result<(), Failure> {
         let slots: Vec<Slot> = given.iter().map(|given| given.slot).collect();
         let keys = slots.iter().map(|slot| self.cells.key(*slot).key);
         let mut columns = self.decoder.decode(keys).map_err(|message| self.internal(message))?;
@@ -234,14 +234,16 @@ impl Core {
             index.push(table.len() as u32 - 1);
             let inside = std::mem::take(&mut rows[*slot as usize]) as u64;
             out.account.led += inside;
-            self.counts.add(window.start.micros(), inside);
+            if inside > 0 {
+                self.counts.add(window.start.micros(), inside);
+            }
         }
         let times = given.iter().map(|given| given.time.micros()).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(given.len()));
         let rows = RecordBatch::try_new_with_options(self.plan.schema.clone(), columns, &options)
             .map_err(|error| self.internal(error.to_string()))?;
         let windows = RowWindows { index: index.into(), table: table.into(), pane };
-        out.rows(MAIN, Batch { rows, times, windows: Some(windows), positions: Positions::None });
+        out.rows(port, Batch { rows, times, windows: Some(windows), positions: Positions::None });
         Ok(())
     }
 

@@ -5,12 +5,14 @@
 //! - [`plugin`]: aggregates of plugins.
 //! - [`plain`]: one window a row, the default trigger.
 //! - [`sliced`]: sliding windows with the default trigger; a row is added once, however many windows it is in.
+//! - [`levels`]: windows of several lengths, each made from the one below.
 //! - [`ruled`]: everything else, by the rule of `pelton_core::pane`; sessions among them.
 //!
 //! Invariants: all that is remembered lies in the cells and timers of `host/state`; what a window gives out does not depend
 //! on how rows are cut into batches.
 
 mod core;
+mod levels;
 mod plain;
 mod plugin;
 mod ruled;
@@ -20,6 +22,7 @@ mod tests;
 mod way;
 
 use self::core::{Core, Incoming};
+use self::levels::Levels;
 use self::plain::Plain;
 use self::ruled::Ruled;
 use self::sliced::Sliced;
@@ -33,7 +36,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use pelton_core::pane::PaneRule;
 use pelton_core::watermark::Watermark;
-use pelton_core::{Batch, Instant, WindowFn, WindowingStrategy};
+use pelton_core::{Batch, Duration, Instant, WindowFn, WindowingStrategy};
 use pelton_expr::Expression;
 use pelton_pipeline::graph::AggregateFunction;
 use pelton_plugin::CombineBinding;
@@ -61,6 +64,8 @@ pub struct CombinePlan {
     pub late_port: Port,
     /// Windows of the input and when they fire.
     pub strategy: WindowingStrategy,
+    /// Of a RollUp: the lengths of its windows from fine to coarse, each with its output.
+    pub levels: Vec<(Duration, Port)>,
     /// Bytes of state that this task may hold.
     pub state_limit: usize,
 }
@@ -83,6 +88,7 @@ impl Combine {
         let mut core = Core::new(plan, counts, refusals.clone())?;
         let by_default = PaneRule::new(&core.plan.strategy).is_default();
         let way: Box<dyn Way> = match core.plan.strategy.window_fn {
+            _ if !core.plan.levels.is_empty() => Box::new(Levels::new(&mut core)),
             WindowFn::Sliding { size, period, offset } if by_default && Sliced::fits(size, period) => {
                 Box::new(Sliced::new(&mut core, size, period, offset))
             }

@@ -9,7 +9,7 @@
 use super::core::{Core, Given, Incoming};
 use super::way::{CLOSE, FIRE, Way};
 use crate::failure::Failure;
-use crate::operator::Out;
+use crate::operator::{MAIN, Out};
 use crate::windows;
 use arrow::array::UInt32Array;
 use async_trait::async_trait;
@@ -63,7 +63,7 @@ impl Plain {
                 Given { slot: *slot, window, pane, time: window.max_timestamp() }
             })
             .collect();
-        core.emit(&given, out).await?;
+        core.emit(&given, MAIN, out).await?;
         let panes = core.cells.write::<i64>(self.panes, slots);
         slots.iter().for_each(|slot| panes[*slot as usize] += 1);
         core.clear(slots);

@@ -13,7 +13,7 @@
 use super::core::{Core, Given, Incoming};
 use super::way::{CLOSE, FIRE, Way};
 use crate::failure::Failure;
-use crate::operator::Out;
+use crate::operator::{MAIN, Out};
 use crate::windows;
 use arrow::array::UInt32Array;
 use async_trait::async_trait;
@@ -159,7 +159,7 @@ impl Ruled {
     /// Gives out what is due; cells of discarding panes are emptied.
     async fn emit(&self, core: &mut Core, given: &[(Given, bool)], out: &mut Out) -> Result<(), Failure> {
         let panes: Vec<Given> = given.iter().map(|(given, _)| *given).collect();
-        core.emit(&panes, out).await?;
+        core.emit(&panes, MAIN, out).await?;
         let cleared: Vec<Slot> = given.iter().filter(|(_, clear)| *clear).map(|(given, _)| given.slot).collect();
         core.clear(&cleared);
         Ok(())

@@ -3,7 +3,7 @@
 use super::{Combine, CombinePlan};
 use crate::message::{End, Message};
 use crate::metrics::Account;
-use crate::operator::{MAIN, Operator, Out, Refusals};
+use crate::operator::{Operator, Out, Refusals};
 use crate::operators::late::late_schema;
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -17,11 +17,15 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The port of late rows, and that of the first level of a roll-up.
+const LATE: usize = 1;
+const LEVELS: usize = 2;
+
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, false), Field::new("v", DataType::Int64, false)]))
 }
 
-pub(super) fn operator(strategy: WindowingStrategy) -> Combine {
+pub(super) fn operator(strategy: WindowingStrategy, levels: &[i64]) -> Combine {
     let input = schema();
     let column = |name: &str| Expression::compile(Language::Generic, name, &input).expect("a column");
     let out = ["k", "n", "s", "m"].map(|name| Field::new(name, DataType::Int64, true));
@@ -36,8 +40,9 @@ pub(super) fn operator(strategy: WindowingStrategy) -> Combine {
         schema: Arc::new(Schema::new(out.to_vec())),
         plugins: vec![],
         late_schema: late_schema(&input),
-        late_port: 1,
+        late_port: LATE,
         strategy,
+        levels: levels.iter().enumerate().map(|(number, size)| (Duration::from_micros(*size), number + LEVELS)).collect(),
         state_limit: usize::MAX,
     };
     let refusals = Refusals { transform: "Combine".into(), plugin: None, port: None };
@@ -70,7 +75,7 @@ impl Results {
         self.account.filtered += out.account.filtered;
         for (port, message) in out.messages {
             match (port, message) {
-                (Some(MAIN), Message::Data(batch)) => self.panes.extend(panes(&batch)),
+                (Some(port), Message::Data(batch)) if port != LATE => self.panes.extend(panes(&batch)),
                 (Some(_), Message::Data(batch)) => {
                     let column = |name: &str| batch.rows.column_by_name(name).expect("a column of the late rows").clone();
                     let starts = column("window_start");
@@ -107,7 +112,11 @@ pub(super) enum Event {
 }
 
 pub(super) fn run(strategy: WindowingStrategy, events: &[Event], drain: bool) -> (Results, u64) {
-    let mut operator = operator(strategy);
+    run_levels(strategy, &[], events, drain)
+}
+
+fn run_levels(strategy: WindowingStrategy, levels: &[i64], events: &[Event], drain: bool) -> (Results, u64) {
+    let mut operator = operator(strategy, levels);
     let mut results = Results::default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
@@ -285,5 +294,49 @@ proptest! {
         prop_assert_eq!(got.panes, want);
         prop_assert_eq!(got.late, vec![]);
         prop_assert_eq!((held, got.account.led), (0, rows.len() as u64));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Each level holds every row that was not late, once, in the window of its time; panes only ever hold the change.
+    #[test]
+    fn levels_add_up(events in events(), allowed in 0i64..30, drain in any::<bool>()) {
+        let levels = [10, 20, 60];
+        let finest = WindowFn::Fixed { size: Duration::from_micros(10), offset: Duration::ZERO };
+        let allowed = Duration::from_micros(allowed);
+        let (got, held) = run_levels(WindowingStrategy::new(WindowFn::Global, allowed), &levels, &events, drain);
+        let mut model = Model::run(&WindowingStrategy::new(finest, allowed), &events);
+        model.late.sort();
+        let mut late = got.late.clone();
+        late.sort();
+        prop_assert_eq!(&late, &model.late);
+        let inside: usize = if drain { 0 } else { model.open.values().map(Vec::len).sum() };
+        prop_assert_eq!(held, inside as u64);
+        if drain {
+            model.advance(i64::MAX);
+        }
+        let reached = events.iter().map(|event| if let Event::Watermark(at) = event { *at } else { 0 }).max().unwrap_or(0);
+        for size in levels {
+            let (mut want, mut have) = (BTreeMap::new(), BTreeMap::new());
+            for (key, start, _, count, sum, ..) in &model.panes {
+                let cell: &mut (i64, i64) = want.entry((*key, start.div_euclid(size) * size)).or_default();
+                *cell = (cell.0 + count, cell.1 + sum);
+            }
+            let mut numbers: BTreeMap<(i64, i64), Vec<i64>> = BTreeMap::new();
+            for (key, start, end, count, sum, _, _, number, _) in got.panes.iter().filter(|pane| pane.2 - pane.1 == size) {
+                let cell: &mut (i64, i64) = have.entry((*key, *start)).or_default();
+                *cell = (cell.0 + count, cell.1 + sum);
+                numbers.entry((*key, *start)).or_default().push(*number);
+                prop_assert!(drain || *end <= reached);
+            }
+            // Without a drain, coarse windows that have not ended keep theirs.
+            if drain {
+                prop_assert_eq!(&have, &want, "windows of {}", size);
+            } else {
+                for (cell, held) in &have { prop_assert!(held.0 <= want[cell].0); }
+            }
+            for numbers in numbers.values() { prop_assert!(numbers.iter().copied().eq(0..numbers.len() as i64), "{:?} {:?}", numbers, got.panes); }
+        }
     }
 }
