@@ -55,7 +55,7 @@ struct Figures {
 fn compare(pelton: &Path, input: &Path, records: usize, rounds: usize) {
     let broker = Broker::start();
     let servers = broker.servers();
-    broker.topic(INPUT, PARTITIONS);
+    topic(&broker, INPUT);
     let lines = content::first_lines(input, records);
     bare::load(&servers, INPUT, &lines);
     // The bare loop writes what the pipeline beside it writes, in bytes: all of a record, or as much as three fields take.
@@ -70,7 +70,7 @@ fn compare(pelton: &Path, input: &Path, records: usize, rounds: usize) {
     for round in 0..rounds {
         for (number, (contestant, expected)) in contestants.iter_mut().zip(&expected).enumerate() {
             let output = format!("bench-output-{round}-{number}");
-            broker.topic(&output, PARTITIONS);
+            topic(&broker, &output);
             let figures = measure((contestant.command)(&servers, &output));
             let (found, bytes) = bare::read(&servers, &output, contestant.written);
             assert!(found == *expected, "{} wrote {found:?} instead of {expected:?}", contestant.name);
@@ -104,6 +104,11 @@ fn compare(pelton: &Path, input: &Path, records: usize, rounds: usize) {
             bare.1 / ours.1
         );
     }
+}
+
+/// Event times are of some day in the past; by the broker's rule such records may go at any time.
+fn topic(broker: &Broker, name: &str) {
+    broker.topic_with(name, PARTITIONS, &[("retention.ms", "-1")]);
 }
 
 fn contestant(

@@ -28,5 +28,6 @@ pub fn run(named: Option<&str>, with_flink: bool) -> Result<()> {
 
 fn boundary() -> Result<()> {
     guests::build_test_components()?;
-    must(cargo().args(["bench", "-p", "pelton-plugin", "--bench", "boundary"]))
+    // With the command line, so that dependencies have the features that the other benchmarks give them.
+    must(cargo().args(["bench", "-p", "pelton-cli", "-p", "pelton-plugin", "--bench", "boundary"]))
 }

@@ -12,8 +12,9 @@ const ROUNDS: u64 = 3;
 pub fn run() -> Result<()> {
     setup::run(false)?;
     guests::build_test_components()?;
-    must(cargo().args(["build", "--release", "-p", "pelton-cli"]))?;
-    must(cargo().args(["build", "--release", "-p", "pelton-tests", "--bin", "bench-kafka"]))?;
+    // Together, so that shared dependencies have the features that the command line gives them, and are built once.
+    let packages = ["-p", "pelton-cli", "-p", "pelton-tests", "--bin", "pelton", "--bin", "bench-kafka"];
+    must(cargo().args(["build", "--release"]).args(packages))?;
     let folder = release_folder();
     println!("{}", peers::machine());
     // The lines of `bench peers-traffic`: JSON objects of about 250 bytes.

@@ -77,14 +77,20 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// How many times Flink's wall time and memory a contestant's are.
+/// How many times Flink's wall time, CPU time and memory a contestant's are.
 fn compare(ours: [Figures; 2], flink: [Figures; 2]) -> String {
-    let slope = |figures: [Figures; 2]| figures[1].wall - figures[0].wall;
+    let times = |of: fn(&Figures) -> f64| {
+        let slope = (of(&flink[1]) - of(&flink[0])) / (of(&ours[1]) - of(&ours[0]));
+        format!(
+            "{:.1} x at {SHORT} lines, {:.1} x at {LONG}, {slope:.1} x by slope",
+            of(&flink[0]) / of(&ours[0]),
+            of(&flink[1]) / of(&ours[1])
+        )
+    };
     format!(
-        "flink's wall time is {:.1} x at {SHORT} lines, {:.1} x at {LONG}, {:.1} x by slope; its peak memory {:.1} x and {:.1} x",
-        flink[0].wall / ours[0].wall,
-        flink[1].wall / ours[1].wall,
-        slope(flink) / slope(ours),
+        "flink's wall time is {}; its CPU time {}; its peak memory {:.1} x and {:.1} x",
+        times(|figures| figures.wall),
+        times(|figures| figures.cpu),
         flink[0].peak_mib / ours[0].peak_mib,
         flink[1].peak_mib / ours[1].peak_mib
     )

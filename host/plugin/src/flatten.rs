@@ -9,7 +9,6 @@ use arrow::datatypes::*;
 use std::borrow::Cow;
 
 /// The columns of a batch as they cross.
-#[derive(Default)]
 pub(crate) struct Flat<'a> {
     pub(crate) nodes: Vec<u8>,
     pub(crate) buffers: Vec<Cow<'a, [u8]>>,
@@ -17,7 +16,9 @@ pub(crate) struct Flat<'a> {
 
 /// Every column's type is one for which `schema::can_cross` holds.
 pub(crate) fn flatten<'a>(columns: impl Iterator<Item = &'a dyn Array>) -> Flat<'a> {
-    let mut flat = Flat::default();
+    // Room for flat columns, most of which have three buffers: growing would cost a small batch more than all of its bytes.
+    let count = columns.size_hint().0;
+    let mut flat = Flat { nodes: Vec::with_capacity(8 * count), buffers: Vec::with_capacity(3 * count) };
     columns.for_each(|column| flat.push(column));
     flat
 }

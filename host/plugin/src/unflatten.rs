@@ -22,7 +22,7 @@ pub(crate) fn unflatten(
     let mut columns = Vec::with_capacity(fields.len());
     for field in fields {
         let data =
-            parts.array(field).and_then(|data| expect_length(&data, rows)).map_err(|why| format!("column `{}`: {why}", field.name()))?;
+            parts.array(field).and_then(|data| expect_length(data, rows)).map_err(|why| format!("column `{}`: {why}", field.name()))?;
         columns.push(make_array(data));
     }
     if parts.nodes.next().is_some() || parts.buffers.next().is_some() {
@@ -31,8 +31,8 @@ pub(crate) fn unflatten(
     Ok(columns)
 }
 
-fn expect_length(data: &ArrayData, expected: usize) -> Result<ArrayData, String> {
-    if data.len() == expected { Ok(data.clone()) } else { Err(format!("it has {} rows where {expected} belong", data.len())) }
+fn expect_length(data: ArrayData, expected: usize) -> Result<ArrayData, String> {
+    if data.len() == expected { Ok(data) } else { Err(format!("it has {} rows where {expected} belong", data.len())) }
 }
 
 struct Parts<'n> {
@@ -80,15 +80,15 @@ impl Parts<'_> {
             }
             DataType::List(item) | DataType::Map(item, _) => {
                 let (offsets, end) = self.offsets(length)?;
-                let child = self.array(item).and_then(|child| expect_length(&child, end))?;
+                let child = self.array(item).and_then(|child| expect_length(child, end))?;
                 data.add_buffer(offsets).add_child_data(child)
             }
             DataType::FixedSizeList(item, width) => {
                 let expected = length.checked_mul(*width as usize).ok_or("it is too long")?;
-                data.add_child_data(self.array(item).and_then(|child| expect_length(&child, expected))?)
+                data.add_child_data(self.array(item).and_then(|child| expect_length(child, expected))?)
             }
             DataType::Struct(fields) => {
-                let children = fields.iter().map(|field| self.array(field).and_then(|child| expect_length(&child, length)));
+                let children = fields.iter().map(|field| self.array(field).and_then(|child| expect_length(child, length)));
                 data.child_data(children.collect::<Result<_, _>>()?)
             }
             DataType::FixedSizeBinary(width) => data.add_buffer(self.values(length, *width as usize)?),
