@@ -69,7 +69,9 @@ def expression(connection, text, rows):
     values = []
     for rid in rows:
         try:
-            values.append(ask(connection, f"SELECT ({text}) FROM (SELECT * FROM t WHERE rid = {rid})")[0][0])
+            # Materialised, or a cast of a field is evaluated for all rows before the filter.
+            one = f"WITH one AS MATERIALIZED (SELECT * FROM t WHERE rid = {rid}) SELECT ({text}) FROM one"
+            values.append(ask(connection, one)[0][0])
         except duckdb.Error as error:
             values.append({"error": str(error).splitlines()[0]})
     return values
