@@ -163,3 +163,107 @@ fn late_rows_meet_no_earlier_pane_and_later_ones_go_to_the_output_late() {
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!((&rows[0]["v"], &rows[0]["window_end"]), (&json!(77), &json!("1970-01-01T00:00:10Z")));
 }
+
+/// Pairs of rows with equal keys whose times are near enough, and rows without one where they are kept.
+fn near(a: &[Row], b: &[Row], kept: (bool, bool), meets: impl Fn(&Row, &Row) -> bool) -> Vec<Value> {
+    let meets = |a: &Row, b: &Row| a.key.is_some() && a.key == b.key && meets(a, b);
+    let row = |a: Option<&Row>, b: Option<&Row>, time: u64| {
+        let time = format!("1970-01-01T00:00:{time:02}Z");
+        json!({"av": a.map(|row| row.value), "bv": b.map(|row| row.value), "time": time})
+    };
+    let mut out = Vec::new();
+    for a in a {
+        let partners = b.iter().filter(|b| meets(a, b));
+        out.extend(partners.clone().map(|b| row(Some(a), Some(b), a.time.max(b.time))));
+        if kept.0 && partners.count() == 0 {
+            out.push(row(Some(a), None, a.time));
+        }
+    }
+    if kept.1 {
+        out.extend(b.iter().filter(|b| !a.iter().any(|a| meets(a, b))).map(|b| row(None, Some(b), b.time)));
+    }
+    out
+}
+
+/// All times are within 50 s, so that with this delay the watermark goes on and no row is late.
+const SLOW: &str = "options: {pelton: {watermark: {delay: 50s}}}\n";
+const TIMES: &str = "    - {type: ExtractWindowingInfo, name: Out, input: J, config: {fields: {time: timestamp}}}";
+
+#[test]
+fn interval_joins_equal_a_loop() {
+    let mut numbers = Numbers(13);
+    let (a, b) = (rows(&mut numbers, 300, 20), rows(&mut numbers, 200, 24));
+    for (kind, kept) in [("inner", (false, false)), ("left", (true, false)), ("right", (false, true)), ("outer", (true, true))] {
+        let transforms = format!(
+            "    - {{type: IntervalJoin, name: J, input: {{right: B, left: A}}, config: {{type: {kind}, equalities: k, before: 3s, after: 2s, fields: {{left: {{av: v}}, right: {{bv: v}}}}}}}}\n{TIMES}"
+        );
+        let want = near(&a, &b, kept, |a, b| a.time <= b.time + 3 && b.time <= a.time + 2);
+        assert!(want.len() > 200, "{kind} exercises little: {}", want.len());
+        for (parallelism, options) in [("1", ""), ("2", SLOW)] {
+            assert_eq!(sorted(run(&a, &b, &transforms, options, parallelism)), sorted(&want), "{kind} at parallelism {parallelism}");
+        }
+    }
+}
+
+#[test]
+fn as_of_joins_equal_a_loop() {
+    let mut numbers = Numbers(17);
+    let (a, b) = (rows(&mut numbers, 300, 20), rows(&mut numbers, 200, 24));
+    // Of versions of one time the largest counts.
+    let newest = |a: &Row| b.iter().filter(|b| b.key == a.key && b.time <= a.time).max_by_key(|b| (b.time, b.value)).cloned();
+    for (kind, kept) in [("left", true), ("inner", false)] {
+        let transforms = format!(
+            "    - {{type: AsOfJoin, name: J, input: {{left: A, right: B}}, config: {{type: {kind}, equalities: [{{left: k, right: k}}], tolerance: 6s, fields: {{left: {{av: v}}, right: {{bv: v}}}}}}}}\n{TIMES}"
+        );
+        let want = near(&a, &b, (kept, false), |a, b| newest(a).is_some_and(|newest| newest.value == b.value && a.time <= b.time + 6));
+        assert!(want.len() > 100, "{kind} exercises little: {}", want.len());
+        for (parallelism, options) in [("1", ""), ("2", SLOW)] {
+            assert_eq!(sorted(run(&a, &b, &transforms, options, parallelism)), sorted(&want), "{kind} at parallelism {parallelism}");
+        }
+    }
+}
+
+/// What is later than allowed has an output of its own.
+#[test]
+fn rows_too_late_for_an_interval_join_go_to_the_output_late() {
+    let row = |value: u64, time: u64| Row { key: Some(1), value, time };
+    let mut all = vec![row(0, 1)];
+    // Several batches between the row that moves the watermark and the late one, so that it has moved.
+    all.extend((0..40_000).map(|value| Row { key: None, value, time: 100 + value / 1_000 }));
+    all.extend([row(77, 3), row(78, 150)]);
+    let join = |lateness: &str, output: &str| {
+        format!(
+            "    - {{type: IntervalJoin, name: J, input: {{left: A, right: A}}, config: {{equalities: k, before: 10s{lateness}, fields: {{left: [v], right: {{w: v}}}}}}}}
+    - {{type: Filter, name: Out, input: {output}, config: {{language: sql, keep: \"v IN (0, 77, 78)\"}}}}\n"
+        )
+    };
+    let options = "options: {pelton: {watermark: {delay: 5s}}}\n";
+    // The same row at both inputs: it pairs with itself, and the late one with the first where it is allowed.
+    let late = run(&all, &[row(9, 9)], &join("", "J.late"), options, "1");
+    assert_eq!(sorted(late.iter().map(|row| row["v"].clone())), sorted([json!(77), json!(77)]));
+    let pair = |v: u64, w: u64| json!({"v": v, "w": w});
+    let rows = run(&all, &[row(9, 9)], &join("", "J"), options, "1");
+    assert_eq!(sorted(rows), sorted([pair(0, 0), pair(78, 78)]));
+    let rows = run(&all, &[row(9, 9)], &join(", allowed_lateness: 10m", "J"), options, "1");
+    assert_eq!(sorted(rows), sorted([pair(0, 0), pair(77, 77), pair(77, 0), pair(78, 78)]));
+}
+
+/// The examples of the book check their own results.
+#[test]
+fn the_examples_of_the_page_hold() {
+    let page = std::fs::read_to_string(super::root().join("docs/book/src/joins.md")).unwrap();
+    let whole = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).filter(|text| text.starts_with("pipeline:"));
+    let mut checked = 0;
+    for example in whole {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pipeline.yaml");
+        std::fs::write(&file, example).unwrap();
+        for parallelism in ["1", "2"] {
+            let run = summary(&[file.to_str().unwrap(), "--parallelism", parallelism]);
+            balanced(&run);
+            assert!(example.contains("type: AssertEqual"), "an example without a check:\n{example}");
+        }
+        checked += 1;
+    }
+    assert!(checked >= 2, "only {checked} examples were found");
+}

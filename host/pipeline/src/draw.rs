@@ -8,7 +8,7 @@ mod layout;
 mod svg;
 mod text;
 
-use crate::graph::{Expression, Graph, LogLevel, Node, TimeUnit, Transform};
+use crate::graph::{Expression, Graph, LogLevel, Node, TimeUnit, TimedRule, Transform};
 use pelton_core::calendar::CalendarUnit;
 use pelton_core::watermark::Rule;
 use pelton_core::window::WindowFn;
@@ -152,6 +152,15 @@ fn describe(transform: &Transform) -> String {
             let side = |side: &(usize, Expression)| format!("{}.{}", join.inputs[side.0], quoted(&side.1));
             let equal = join.equalities.iter().map(|equality| format!("{} = {}", side(&equality.left), side(&equality.right)));
             equal.collect::<Vec<_>>().join(", ")
+        }
+        Transform::TimedJoin(timed) => {
+            let side = |side: &(usize, Expression)| format!("{}.{}", timed.join.inputs[side.0], quoted(&side.1));
+            let equal = timed.join.equalities.iter().map(|equality| format!("{} = {}", side(&equality.left), side(&equality.right)));
+            let rule = match timed.rule {
+                TimedRule::Interval { before, after } => format!("from {before} before to {after} after"),
+                TimedRule::AsOf { tolerance } => format!("not older than {tolerance}"),
+            };
+            format!("{}\n{rule}", equal.collect::<Vec<_>>().join(", "))
         }
         Transform::LogForTesting { level, .. } => match level {
             LogLevel::Error => "ERROR".to_string(),

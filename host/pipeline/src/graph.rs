@@ -107,6 +107,8 @@ pub enum Transform {
     Sql { inputs: Vec<String>, query: Expression },
     /// Aggregates per key in windows of several lengths; each level, from fine to coarse, is an output by its name.
     RollUp { group_by: Vec<(String, Expression)>, combine: Vec<Aggregate>, levels: Vec<(String, Duration)> },
+    /// Rows of two inputs side by side where columns are equal and event times are near each other.
+    TimedJoin(Box<TimedJoin>),
     /// All rows of all inputs.
     Flatten,
     /// Logs each row and passes it on.
@@ -158,7 +160,7 @@ impl Transform {
 
     /// Whether it keeps anything by key and window: rows are divided by key among its tasks, and it has the output [`LATE`].
     pub fn is_keyed(&self) -> bool {
-        self.groups() || self.is_stateful()
+        self.groups() || self.is_stateful() || matches!(self, Transform::TimedJoin(_))
     }
 
     /// Whether it is a plugin's that keeps state by key and window.
@@ -182,6 +184,7 @@ impl Transform {
             Transform::RollUp { .. } => "RollUp",
             Transform::Join(_) => "Join",
             Transform::Sql { .. } => "Sql",
+            Transform::TimedJoin(join) => join.rule.kind(),
             Transform::Flatten => "Flatten",
             Transform::LogForTesting { .. } => "LogForTesting",
             Transform::StripErrorMetadata => "StripErrorMetadata",
@@ -262,6 +265,38 @@ pub struct Alignment {
     pub group: String,
     /// How far ahead of the slowest a task may be.
     pub max_drift: Duration,
+}
+
+/// A join of two inputs by key and event time, besides windows.
+#[derive(Clone, Debug)]
+pub struct TimedJoin {
+    /// Keys, kinds and columns, of the inputs `left` and `right` in the order of the file.
+    pub join: Join,
+    /// Which of them is `left`: 0 or 1.
+    pub left: usize,
+    /// Which event times belong together.
+    pub rule: TimedRule,
+    /// How far behind the watermark a row may be.
+    pub allowed_lateness: Duration,
+}
+
+/// Which rows of `right` belong to a row of `left`, by event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimedRule {
+    /// All in [left - before, left + after].
+    Interval { before: Duration, after: Duration },
+    /// The newest in [left - tolerance, left].
+    AsOf { tolerance: Duration },
+}
+
+impl TimedRule {
+    /// The `type:` in the file.
+    pub fn kind(self) -> &'static str {
+        match self {
+            TimedRule::Interval { .. } => "IntervalJoin",
+            TimedRule::AsOf { .. } => "AsOfJoin",
+        }
+    }
 }
 
 /// One column of a Combine.

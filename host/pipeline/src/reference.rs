@@ -27,8 +27,24 @@ const ERRORS: KeySpec = key(
 );
 const DEPENDENCIES: KeySpec = key("dependencies", false, "Beam's; not available.");
 
+const EQUALITIES: KeySpec =
+    key("equalities", true, "A field that both inputs have, or a list of `{left: field, right: field}` that must be equal.");
+const ALLOWED_LATENESS: KeySpec =
+    key("allowed_lateness", false, "How long behind the watermark a row may be; later ones are at the output `late`. Default: `0s`.");
+
 /// All of them, by name.
 pub static TRANSFORMS: &[TransformSpec] = &[
+    TransformSpec {
+        name: "AsOfJoin",
+        doc: "Ours: each row of `left` with the newest row of `right` of the same key that is not newer than it. Explained in [Pelton's own transforms](pelton-transforms.md).",
+        keys: &[
+            EQUALITIES,
+            key("tolerance", true, "How old the right row may be."),
+            key("type", false, "`left` (default): nulls where there is no right row; or `inner`."),
+            key("fields", false, "As for Join."),
+            ALLOWED_LATENESS,
+        ],
+    },
     TransformSpec {
         name: "AssignTimestamps",
         doc: "Sets the event time of each row. Right behind a source the watermark starts anew here; behind a grouping or a Reshuffle it goes on as it was.",
@@ -81,6 +97,18 @@ pub static TRANSFORMS: &[TransformSpec] = &[
         name: "Flatten",
         doc: "All rows of all inputs. Columns are the union, missing values null; numbers of two types are widened. The elements of error outputs may differ in any way: what cannot be widened is text.",
         keys: &[],
+    },
+    TransformSpec {
+        name: "IntervalJoin",
+        doc: "Ours: pairs of rows of the inputs `left` and `right` with equal keys and event times near each other. Explained in [Pelton's own transforms](pelton-transforms.md).",
+        keys: &[
+            EQUALITIES,
+            key("before", false, "How much earlier than the left row a right row may be. `before` or `after` is needed."),
+            key("after", false, "How much later."),
+            key("type", false, "`inner` (default), `left`, `right` or `outer`: whose rows come out without a partner."),
+            key("fields", false, "As for Join."),
+            ALLOWED_LATENESS,
+        ],
     },
     TransformSpec {
         name: "Join",

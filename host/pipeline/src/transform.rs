@@ -12,6 +12,7 @@ mod schema;
 mod sql;
 mod testing;
 mod time;
+mod timed_join;
 mod watermark;
 
 use pelton_core::catalog::ConnectorSpec;
@@ -32,12 +33,14 @@ use crate::yaml::{Content, Entry, Yaml};
 
 /// Types that are Pelton's own, besides connectors and plugins.
 pub(crate) const BUILT_IN: &[&str] = &[
+    "AsOfJoin",
     "AssignTimestamps",
     "Combine",
     "Explode",
     "ExtractWindowingInfo",
     "Filter",
     "Flatten",
+    "IntervalJoin",
     "Join",
     "LogForTesting",
     "MapToFields",
@@ -180,6 +183,8 @@ pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<
         "LogForTesting" => Lowered::plain(testing::log_for_testing(&mut fields, report)),
         "Join" => join::join(spec, &mut fields, report),
         "Sql" => sql::sql(spec, &mut fields, report),
+        "IntervalJoin" => timed_join::interval_join(spec, &mut fields, report),
+        "AsOfJoin" => timed_join::as_of_join(spec, &mut fields, report),
         "Flatten" => Lowered { arity: Some(Arity::Many), ..Lowered::plain(Some(Transform::Flatten)) },
         "StripErrorMetadata" => Lowered::plain(Some(Transform::StripErrorMetadata)),
         "Explode" => Lowered::plain(rows::explode(&mut fields, report)),

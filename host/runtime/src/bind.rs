@@ -17,6 +17,7 @@ use crate::operators::combine::CombinePlan;
 use crate::operators::join::JoinPlan;
 use crate::operators::map::Column;
 use crate::operators::stateful::StatefulPlan;
+use crate::operators::timed_join::TimedJoinPlan;
 use crate::operators::{flatten, match_all, strip};
 use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -94,6 +95,8 @@ pub enum OperatorPlan {
     Combine(Box<CombinePlan>),
     /// Rows of two inputs side by side.
     Join(Box<JoinPlan>),
+    /// The same, where event times are near each other.
+    TimedJoin(Box<TimedJoinPlan>),
     /// All rows of all inputs.
     Flatten,
     /// Logs.
@@ -120,8 +123,10 @@ pub(crate) struct OpenSource {
 
 /// What binding needs besides the graph.
 pub struct Binder<'a> {
-    /// The checked pipeline.
+    /// The checked pipeline, or as much of it as has been expanded.
     pub graph: &'a Graph,
+    /// The checked pipeline before it was expanded.
+    pub written: &'a Graph,
     /// The pipeline file, for messages.
     pub file: String,
     /// Loaded plugins, by provider.
@@ -166,7 +171,7 @@ impl Binder<'_> {
 
     /// The same for another graph.
     pub(crate) fn over<'g>(&'g self, graph: &'g Graph) -> Binder<'g> {
-        Binder { graph, file: self.file.clone(), plugins: self.plugins, parallelism: self.parallelism, state_limit: self.state_limit }
+        Binder { graph, written: self.written, file: self.file.clone(), plugins: self.plugins, parallelism: self.parallelism, state_limit: self.state_limit }
     }
 
     fn pass(&self, sources: &HashMap<usize, OpenSource>) -> Result<Vec<BoundNode>, Failure> {
@@ -228,6 +233,7 @@ impl Binder<'_> {
             Transform::RollUp { group_by, combine, levels } => self.combine(&site, group_by, combine, levels)?,
             Transform::Join(join) => self.join(&site, join)?,
             Transform::Sql { .. } => unreachable!("queries are expanded before they are bound"),
+            Transform::TimedJoin(join) => self.timed_join(&site, join)?,
             Transform::Flatten => site.made(OperatorPlan::Flatten, flatten::union(&site.inputs).map_err(failed)?),
             Transform::LogForTesting { level, prefix } => {
                 site.made(OperatorPlan::Log { level: *level, prefix: prefix.clone().unwrap_or_default() }, input)
@@ -330,6 +336,11 @@ impl Site<'_> {
             stateful.late_port = ports.len() - 1;
         }
         if let OperatorPlan::Join(join) = &mut plan {
+            ports.push(LATE.into());
+            schemas.push(join.late_schema.clone().unwrap_or_else(|| Arc::new(Schema::empty())));
+            join.late_port = ports.len() - 1;
+        }
+        if let OperatorPlan::TimedJoin(join) = &mut plan {
             ports.push(LATE.into());
             schemas.push(join.late_schema.clone().unwrap_or_else(|| Arc::new(Schema::empty())));
             join.late_port = ports.len() - 1;

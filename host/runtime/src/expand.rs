@@ -39,6 +39,7 @@ pub(crate) fn expand(binder: &Binder<'_>, sources: &HashMap<usize, OpenSource>) 
         let made = match &node.transform {
             Transform::Join(join) => join::expand(&site, join)?,
             Transform::Sql { inputs, query } => sql::expand(&site, inputs, query)?,
+            Transform::TimedJoin(timed) => vec![join::expand_timed(&site, timed)],
             _ => vec![node.clone()],
         };
         for mut made in made {

@@ -18,8 +18,8 @@ use crate::metrics::{NodeFigures, NodeMetrics, Scatter, WindowCounts};
 use crate::operator::{MAIN, Operator};
 use crate::operators::sink::{SinkOperator, Summaries};
 use crate::operators::{
-    combine, explode, filter, flatten, join, log, map, match_all, partition, plugin, reshuffle, set_watermark, stateful, strip, timestamps,
-    validate, window_into, windowing_info,
+    combine, explode, filter, flatten, join, log, map, match_all, partition, plugin, reshuffle, set_watermark, stateful, strip, timed_join,
+    timestamps, validate, window_into, windowing_info,
 };
 use crate::source_task::{Head, SourceTask, run_source};
 use crate::splits::Splits;
@@ -153,6 +153,7 @@ pub async fn prepare(graph: Graph, plugins: &[Arc<Plugin>], options: RunOptions)
     let memory = graph.options.memory.unwrap_or(DEFAULT_MEMORY);
     let binder = Binder {
         graph: &graph,
+        written: &graph,
         file: options.file.clone(),
         plugins,
         parallelism: options.parallelism,
@@ -291,7 +292,9 @@ impl Layout {
         match &self.bound[head].plan {
             OperatorPlan::Combine(plan) if plan.group_by.is_empty() => 1,
             OperatorPlan::Join(plan) if plan.sides[0].keys.is_empty() => 1,
-            OperatorPlan::Combine(_) | OperatorPlan::Join(_) | OperatorPlan::Stateful(_) => self.options.parallelism,
+            OperatorPlan::Combine(_) | OperatorPlan::Join(_) | OperatorPlan::TimedJoin(_) | OperatorPlan::Stateful(_) => {
+                self.options.parallelism
+            }
             OperatorPlan::Reshuffle { buckets } => buckets.unwrap_or(usize::MAX).min(self.options.parallelism),
             OperatorPlan::Sink { kind, config } => sink_shards(kind, config),
             _ => 1,
@@ -328,6 +331,7 @@ impl TaskPlan {
                 OperatorPlan::Combine(plan) => Some((&plan.group_by, &plan.group_types)),
                 OperatorPlan::Join(plan) => Some((&plan.sides[input].keys, &plan.sides[input].key_types)),
                 OperatorPlan::Stateful(plan) => Some((&plan.key, &plan.key_types)),
+                OperatorPlan::TimedJoin(plan) => Some((&plan.sides[input].keys, &plan.sides[input].key_types)),
                 _ => None,
             };
             let division = match by_key {
@@ -432,13 +436,8 @@ impl TaskPlan {
                 let combine = combine::Combine::new(*plan, self.progress.windows.clone(), refusals)?;
                 Box::new(combine.with_metrics(self.progress.nodes[node].clone()))
             }
-            OperatorPlan::Join(plan) => {
-                let inputs = match &self.feed {
-                    Feed::Channels(receivers) => receivers.iter().map(|(input, _)| *input).collect(),
-                    Feed::Reader(_) => Vec::new(),
-                };
-                Box::new(join::Join::new(*plan, inputs, self.progress.windows.clone(), refusals)?)
-            }
+            OperatorPlan::Join(plan) => Box::new(join::Join::new(*plan, self.inputs_of_head(), self.progress.windows.clone(), refusals)?),
+            OperatorPlan::TimedJoin(plan) => Box::new(timed_join::TimedJoin::new(*plan, self.inputs_of_head(), refusals)?),
             OperatorPlan::Flatten => Box::new(flatten::Flatten { schema }),
             OperatorPlan::Log { level, prefix } => Box::new(log::Log { level, prefix }),
             OperatorPlan::Strip { column } => Box::new(strip::Strip { schema, column }),
@@ -449,6 +448,14 @@ impl TaskPlan {
                 Box::new(match_all::MatchAll { column, empty, base_dir: self.base_dir.clone(), io: self.io.clone(), refusals })
             }
         })
+    }
+
+    /// Which logical input of the head each channel feeds.
+    fn inputs_of_head(&self) -> Vec<usize> {
+        match &self.feed {
+            Feed::Channels(receivers) => receivers.iter().map(|(input, _)| *input).collect(),
+            Feed::Reader(_) => Vec::new(),
+        }
     }
 
     /// How watermarks follow from the rows of this task's source: the source's own setting, else the pipeline's, else by

@@ -52,7 +52,7 @@ fn unconnected(port: &Port, report: &mut Report<'_>) {
 }
 
 /// How each input but the first joins what comes before it. Beam looks at the input itself and the one before it.
-fn kinds(entry: Option<&Entry>, tags: &[&str], report: &mut Report<'_>) -> Option<Vec<JoinKind>> {
+pub(super) fn kinds(entry: Option<&Entry>, tags: &[&str], report: &mut Report<'_>) -> Option<Vec<JoinKind>> {
     let every = |kind: JoinKind| Some(vec![kind; tags.len() - 1]);
     let Some(entry) = entry else { return every(JoinKind::Inner) };
     let Content::Mapping(entries) = &entry.value.content else {
@@ -98,7 +98,7 @@ fn input(name: &str, mark: Mark, tags: &[&str], report: &mut Report<'_>) -> Opti
     found
 }
 
-fn pairs(yaml: &Yaml, tags: &[&str], report: &mut Report<'_>) -> Option<Vec<Equality>> {
+pub(super) fn pairs(yaml: &Yaml, tags: &[&str], report: &mut Report<'_>) -> Option<Vec<Equality>> {
     if let Content::Text(name) = &yaml.content {
         let equality = |later| Equality { left: (0, column(name, yaml.mark, report)), right: (later, column(name, yaml.mark, report)) };
         return Some((1..tags.len()).map(equality).collect());
@@ -128,7 +128,7 @@ fn pairs(yaml: &Yaml, tags: &[&str], report: &mut Report<'_>) -> Option<Vec<Equa
 }
 
 /// First what is listed, in its order, then the inputs that are not listed, whole.
-fn wanted_fields(entry: Option<&Entry>, tags: &[&str], report: &mut Report<'_>) -> Option<Vec<(usize, JoinFields)>> {
+pub(super) fn wanted_fields(entry: Option<&Entry>, tags: &[&str], report: &mut Report<'_>) -> Option<Vec<(usize, JoinFields)>> {
     let mut wanted: Vec<(usize, JoinFields)> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
     if let Some(entry) = entry {

@@ -238,6 +238,25 @@ fn joins() {
 }
 
 #[test]
+fn joins_by_time() {
+    let a = "{type: Create, name: A, config: {elements: [1]}}";
+    let of = |kind: &str, input: &str, config: &str| composite(&[a, &format!("{{type: {kind}, input: {input}, config: {config}}}")]);
+    let interval = |config: &str| of("IntervalJoin", "{left: A, right: A}", config);
+    let as_of = |config: &str| of("AsOfJoin", "{right: A, left: A}", config);
+    check(&interval("{equalities: k}").replace("type: Int", "type: ⟦Int"), &["needs `before` or `after`; a right row pairs if"]);
+    check(&interval("{equalities: k, before: ⟦-5s}"), &["`before`: `-5s` is not a duration"]);
+    check(&interval("{equalities: k, after: 5s, ⟦within: 5s}"), &["unknown key `within` of `IntervalJoin`"]);
+    check(&interval("{equalities: [{left: k, ⟦rigt: k}], after: 5s}"), &["`rigt` is no input of this join; did you mean `right`?"]);
+    check(&interval("{equalities: ⟦[], after: 5s}"), &["an equality names a column of `left` and one of `right`"]);
+    check(
+        &of("IntervalJoin", "{left: A, other: ⟦A}", "{equalities: k, after: 5s}"),
+        &["needs the inputs `left` and `right`, and no others"],
+    );
+    check(&as_of("{equalities: k}").replace("type: AsOf", "type: ⟦AsOf"), &["`AsOfJoin` needs `tolerance`"]);
+    check(&as_of("{equalities: k, tolerance: 1m, type: ⟦outer}"), &["an `AsOfJoin` gives out rows of `left` only"]);
+}
+
+#[test]
 fn triggers() {
     let with = |trigger: &str| {
         between(&format!("{{type: WindowIntoWithTriggers, config: {{windowing: {{type: fixed, size: 60s}}, trigger: {trigger}}}}}"))

@@ -2,6 +2,7 @@
 
 use super::{Binder, BoundNode, OperatorPlan};
 use crate::operator::MAIN;
+use crate::operators::join::JoinSide;
 use crate::operators::map::Column;
 use pelton_expr::Expression;
 use pelton_pipeline::columns::{ColumnUse, Passes};
@@ -67,13 +68,16 @@ impl Binder<'_> {
                 let reads = columns(&mut plan.group_by.iter().chain(plan.aggregates.iter().filter_map(|(_, value)| value.as_ref())));
                 ColumnUse { reads: (!self.late_is_read(node)).then_some(reads), passes: Passes::Nothing }
             }
-            // One set for both inputs: a column that only the other needs is read for nothing, which is seldom and harmless.
-            OperatorPlan::Join(plan) => {
-                let reads = columns(&mut plan.sides.iter().flat_map(|side| &side.keys));
-                let reads = reads.into_iter().chain(plan.sides.iter().flat_map(|side| side.columns.iter().cloned())).collect();
-                ColumnUse { reads: (!self.late_is_read(node)).then_some(reads), passes: Passes::Nothing }
-            }
+            OperatorPlan::Join(plan) => self.use_of_sides(node, &plan.sides),
+            OperatorPlan::TimedJoin(plan) => self.use_of_sides(node, &plan.sides),
         }
+    }
+
+    /// One set for both inputs: a column that only the other needs is read for nothing, which is seldom and harmless.
+    fn use_of_sides(&self, node: &Node, sides: &[JoinSide; 2]) -> ColumnUse {
+        let keys = sides.iter().flat_map(|side| &side.keys).flat_map(|key| key.columns());
+        let reads = keys.chain(sides.iter().flat_map(|side| side.columns.iter().cloned())).collect();
+        ColumnUse { reads: (!self.late_is_read(node)).then_some(reads), passes: Passes::Nothing }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::operator::MAIN;
 use crate::operators::flatten;
 use crate::operators::join::{JoinPlan, JoinSide, LATE_COLUMNS};
+use crate::operators::timed_join::{LATE_COLUMN, TimedJoinPlan};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use pelton_core::key::KeyEncoder;
 use pelton_pipeline::graph::{self, JoinFields, JoinKind, LATE};
@@ -12,6 +13,43 @@ use std::sync::Arc;
 
 impl Binder<'_> {
     pub(super) fn join(&self, site: &Site<'_>, join: &graph::Join) -> Result<Made, Failure> {
+        let BoundJoin { sides, output, schema } = self.sides(site, join)?;
+        let plan = JoinPlan {
+            sides,
+            output,
+            schema: schema.clone(),
+            late_schema: self.late_of_join(site, &LATE_COLUMNS)?,
+            late_port: MAIN,
+            window_fn: site.strategy.window_fn,
+            allowed_lateness: site.strategy.allowed_lateness,
+            state_limit: self.state_of_task(),
+        };
+        Ok(site.made(OperatorPlan::Join(Box::new(plan)), schema))
+    }
+
+    pub(super) fn timed_join(&self, site: &Site<'_>, timed: &graph::TimedJoin) -> Result<Made, Failure> {
+        let BoundJoin { sides, output, schema } = self.sides(site, &timed.join)?;
+        let plan = TimedJoinPlan {
+            sides,
+            left: timed.left,
+            rule: timed.rule,
+            output,
+            schema: schema.clone(),
+            late_schema: self.late_of_join(site, &[LATE_COLUMN])?,
+            late_port: MAIN,
+            allowed_lateness: timed.allowed_lateness,
+            state_limit: self.state_of_task(),
+        };
+        Ok(site.made(OperatorPlan::TimedJoin(Box::new(plan)), schema))
+    }
+
+    /// `state_limit` is for all tasks together; keys spread evenly enough.
+    fn state_of_task(&self) -> usize {
+        self.state_limit / self.parallelism.max(1)
+    }
+
+    /// Keys and columns, of inputs and output.
+    fn sides(&self, site: &Site<'_>, join: &graph::Join) -> Result<BoundJoin, Failure> {
         let kept = match join.kinds[0] {
             JoinKind::Inner => [false, false],
             JoinKind::Left => [true, false],
@@ -44,22 +82,10 @@ impl Binder<'_> {
         for side in &sides {
             KeyEncoder::for_rows(&side.types).map_err(|message| {
                 let help = Some("leave the column out with `fields`, or convert it before".to_string());
-                self.wrong(site.node, site.node.place, format!("{message}, nor be kept until its window ends"), help)
+                self.wrong(site.node, site.node.place, format!("{message}, nor be kept until its partner comes"), help)
             })?;
         }
-        let schema: SchemaRef = Arc::new(Schema::new(fields));
-        let plan = JoinPlan {
-            sides,
-            output,
-            schema: schema.clone(),
-            late_schema: self.late_of_join(site)?,
-            late_port: MAIN,
-            window_fn: site.strategy.window_fn,
-            allowed_lateness: site.strategy.allowed_lateness,
-            // `state_limit` is for all tasks together; keys spread evenly enough.
-            state_limit: self.state_limit / self.parallelism.max(1),
-        };
-        Ok(site.made(OperatorPlan::Join(Box::new(plan)), schema))
+        Ok(BoundJoin { sides, output, schema: Arc::new(Schema::new(fields)) })
     }
 
     fn equality(&self, site: &Site<'_>, join: &graph::Join, equality: &graph::Equality, sides: &mut [JoinSide; 2]) -> Result<(), Failure> {
@@ -94,7 +120,7 @@ impl Binder<'_> {
     }
 
     /// Late rows of both inputs go to one output, so it has the columns of both.
-    fn late_of_join(&self, site: &Site<'_>) -> Result<Option<SchemaRef>, Failure> {
+    fn late_of_join(&self, site: &Site<'_>, added: &[&str]) -> Result<Option<SchemaRef>, Failure> {
         if !self.late_is_read(site.node) {
             return Ok(None);
         }
@@ -103,16 +129,27 @@ impl Binder<'_> {
             self.wrong(site.node, site.node.place, message, help)
         })?;
         let instant = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        let added = LATE_COLUMNS.map(|name| Field::new(name, instant(), false));
-        let kept = union.fields().iter().filter(|field| !LATE_COLUMNS.contains(&field.name().as_str()));
+        let kept = union.fields().iter().filter(|field| !added.contains(&field.name().as_str()));
+        let added = added.iter().map(|name| Field::new(*name, instant(), false));
         let fields: Vec<Field> = kept.map(|field| field.as_ref().clone().with_nullable(true)).chain(added).collect();
         Ok(Some(Arc::new(Schema::new(fields))))
     }
 
-    /// Whether anybody reads the late rows of a node.
+    /// Whether anybody reads the late rows of a node. While the graph is being expanded its readers are not there yet, so the
+    /// pipeline as written is asked; the node that gives out late rows keeps its name.
     pub(super) fn late_is_read(&self, node: &graph::Node) -> bool {
-        self.graph.nodes.iter().any(|reader| reader.inputs.iter().any(|input| input.node == node.id && input.output == LATE))
+        let nodes = &self.written.nodes;
+        let read = |written: &graph::Node| written.inputs.iter().any(|input| input.output == LATE && nodes[input.node].name == node.name);
+        nodes.iter().any(read)
     }
+}
+
+/// What both kinds of joins are bound to.
+struct BoundJoin {
+    sides: [JoinSide; 2],
+    /// Where each column of the output comes from: an input, and a number among its columns.
+    output: Vec<(usize, usize)>,
+    schema: SchemaRef,
 }
 
 /// Whether values of two types have the same key bytes when they are equal.

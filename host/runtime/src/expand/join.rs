@@ -2,15 +2,13 @@
 
 use super::Site;
 use crate::failure::Failure;
-use pelton_pipeline::graph::{Equality, Expression, Join, JoinField, JoinFields, Language, Node, Transform};
+use pelton_pipeline::graph::{Equality, Expression, Join, JoinField, JoinFields, Language, Node, TimedJoin, Transform};
 
 /// One node, or one for each input but the first.
 pub(super) fn expand(site: &Site<'_>, join: &Join) -> Result<Vec<Node>, Failure> {
     let fields = named(site, join);
     if join.inputs.len() == 2 {
-        let fields = fields.into_iter().map(|(input, field)| (input, JoinFields::Listed(vec![field]))).collect();
-        let join = Join { fields, ..join.clone() };
-        return Ok(vec![Node { transform: Transform::Join(Box::new(join)), ..site.node.clone() }]);
+        return Ok(vec![Node { transform: Transform::Join(Box::new(listed(join, fields))), ..site.node.clone() }]);
     }
     let mut nodes = Vec::new();
     for later in 1..join.inputs.len() {
@@ -48,6 +46,17 @@ pub(super) fn expand(site: &Site<'_>, join: &Join) -> Result<Vec<Node>, Failure>
         });
     }
     Ok(nodes)
+}
+
+/// A join by time, with the names of its columns.
+pub(super) fn expand_timed(site: &Site<'_>, timed: &TimedJoin) -> Node {
+    let join = listed(&timed.join, named(site, &timed.join));
+    Node { transform: Transform::TimedJoin(Box::new(TimedJoin { join, ..timed.clone() })), ..site.node.clone() }
+}
+
+/// A join with just these columns.
+fn listed(join: &Join, fields: Vec<(usize, JoinField)>) -> Join {
+    Join { fields: fields.into_iter().map(|(input, field)| (input, JoinFields::Listed(vec![field]))).collect(), ..join.clone() }
 }
 
 /// The columns that come out. A name that stands for a whole input's column and is taken gets a number, as Calcite does it in

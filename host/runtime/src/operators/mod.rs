@@ -17,6 +17,7 @@ pub mod set_watermark;
 pub mod sink;
 pub mod stateful;
 pub mod strip;
+pub mod timed_join;
 pub mod timestamps;
 pub mod validate;
 pub mod window_into;
