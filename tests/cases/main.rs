@@ -5,6 +5,7 @@
 mod checked;
 mod combine_fns;
 mod event_time;
+mod examples;
 mod joins;
 mod stateful;
 

@@ -34,7 +34,9 @@ use std::time::Duration;
 
 use super::{Value, columns_of, project};
 use crate::context::Window;
-use crate::keyed::{BytesColumn, FiredTimers, Found, Groups, Items, KeyedInput, KeyedOpenRequest, Reads, StateWrites, TimerWrites, ValueColumn};
+use crate::keyed::{
+    BytesColumn, FiredTimers, Found, Groups, Items, KeyedInput, KeyedOpenRequest, Reads, StateWrites, TimerWrites, ValueColumn,
+};
 use crate::read::Flat;
 use crate::row::{ReadRow, WriteRow};
 use crate::stateful::{Instance, Stateful, open, spec};
@@ -169,7 +171,9 @@ impl<T: Stateful> Keyed<T> {
     /// How many cells have state or timers.
     pub fn cells(&self) -> usize {
         let full = |cell: &&Cell| {
-            cell.values.iter().any(Option::is_some) || cell.items.iter().any(|items| !items.is_empty()) || cell.timers.iter().any(Option::is_some)
+            cell.values.iter().any(Option::is_some)
+                || cell.items.iter().any(|items| !items.is_empty())
+                || cell.timers.iter().any(Option::is_some)
         };
         self.cells.values().filter(full).count()
     }
@@ -212,7 +216,9 @@ impl<T: Stateful> Keyed<T> {
         let none = columns_without_rows(schema, opened);
         self.call(cell, Input { columns: none, ..Input::default() }, 0, fired);
         let (opened, _, _) = self.opened.as_ref().expect("a timer was set by a row");
-        if let Some((_, output)) = self.outputs[outputs..].iter().find(|(_, output)| !opened.outputs[output.port as usize].passes.is_empty()) {
+        if let Some((_, output)) =
+            self.outputs[outputs..].iter().find(|(_, output)| !opened.outputs[output.port as usize].passes.is_empty())
+        {
             let tag = &opened.outputs[output.port as usize].tag;
             panic!("`on_timer` gave out a row for the output `{tag}`, which passes columns of the input: a timer has no row to pass");
         }
