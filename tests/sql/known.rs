@@ -8,11 +8,6 @@
 use crate::grammar::Pair;
 use serde_json::Value as Json;
 
-/// Whether a refusal is one of those that are known: `-` before a count of a list, which is unsigned where `-` is planned.
-pub fn refusal(pair: &Pair, message: &str) -> bool {
-    message.starts_with("Unary operator '-'") && pair.ours.contains("array_length")
-}
-
 /// Whether a row may differ. `failed`: our error.
 pub fn row(pair: &Pair, failed: Option<&str>, theirs: &Json) -> bool {
     match failed {

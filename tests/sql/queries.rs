@@ -103,17 +103,18 @@ fn query(numbers: &mut Numbers) -> Case {
         6 => format!("SELECT a.k AS ak, b.k AS bk, v, w FROM a {kind} b ON a.k = b.k"),
         7 => format!("SELECT a.k AS ak, v, w, b.s AS bs FROM a {kind} b ON a.k = b.k AND a.s = b.s"),
         8 => format!("SELECT a.s AS sa, SUM(v * w) AS t, COUNT(*) AS c FROM a JOIN b ON a.k = b.k WHERE {of_a} GROUP BY a.s"),
-        9 => format!("SELECT x.v AS xv, y.w AS yw FROM a x, b AS y WHERE x.k = y.k AND x.v < y.w"),
+        9 => "SELECT x.v AS xv, y.w AS yw FROM a x, b AS y WHERE x.k = y.k AND x.v < y.w".to_string(),
         10 => format!("SELECT k, s FROM a{filter} UNION ALL SELECT w, s FROM b"),
         11 => format!("SELECT g, SUM(n) AS total FROM (SELECT s AS g, v * 2 AS n FROM a WHERE {inner}) q GROUP BY g"),
-        12 => format!(
-            "WITH big AS (SELECT k, COUNT(*) AS n FROM a GROUP BY k) SELECT b.w, big.n FROM b LEFT JOIN big ON b.k = big.k AND big.n > 1"
-        ),
+        12 => "WITH big AS (SELECT k, COUNT(*) AS n FROM a GROUP BY k) SELECT b.w, big.n FROM b LEFT JOIN big ON b.k = big.k AND big.n > 1"
+            .to_string(),
         13 => {
             let global = "SELECT COUNT(*) AS c, SUM(v) AS sv, AVG(f) AS af FROM a";
             return Case { query: format!("{global}{filter} HAVING COUNT(*) > 0"), ..sql(&format!("{global}{filter}")) };
         }
-        14 => format!("SELECT p.v AS pv, q.v AS qv, r.w AS rw FROM a p JOIN a q ON p.k = q.k LEFT JOIN b r ON q.v = r.w WHERE p.v <= q.v"),
+        14 => {
+            "SELECT p.v AS pv, q.v AS qv, r.w AS rw FROM a p JOIN a q ON p.k = q.k LEFT JOIN b r ON q.v = r.w WHERE p.v <= q.v".to_string()
+        }
         _ => format!(
             "SELECT CASE WHEN v > 4 THEN 'high' ELSE 'low' END AS level, COUNT(*) AS c FROM a WHERE {inner} GROUP BY CASE WHEN v > 4 THEN 'high' ELSE 'low' END"
         ),

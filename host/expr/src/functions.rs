@@ -1,6 +1,7 @@
 //! Which SQL functions there are, and which are refused and why.
 
 use crate::expression::ExpressionError;
+use crate::signed::signed;
 use datafusion_expr::{ScalarUDF, Volatility};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -45,7 +46,7 @@ const WINDOWS: &[&str] = &["row_number", "rank", "dense_rank", "lag", "lead", "n
 
 static FUNCTIONS: LazyLock<BTreeMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
     let mut functions = BTreeMap::new();
-    let nested = datafusion_functions_nested::all_default_nested_functions();
+    let nested = datafusion_functions_nested::all_default_nested_functions().into_iter().map(signed);
     for function in datafusion_functions::all_default_functions().into_iter().chain(nested) {
         let names: Vec<String> =
             std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)).map(str::to_lowercase).collect();

@@ -8,6 +8,7 @@
 //! - [`planner`]: what DataFusion's planner is given for both.
 //! - [`program`]: a logical expression to one that runs: coercion, checked arithmetic, types of results.
 //! - [`mend`]: rewrites where kernels do not follow our rules.
+//! - [`signed`]: counts of lists are signed numbers.
 //! - [`functions`]: which SQL functions there are, and which are refused.
 //!
 //! Invariants: the same rows give the same values, whenever and wherever they are evaluated (no clock, no randomness); a
@@ -20,6 +21,7 @@ mod mend;
 mod planner;
 mod program;
 pub mod query;
+mod signed;
 mod sql;
 
 pub use expression::{Evaluated, Expression, ExpressionError, Language, check_syntax};

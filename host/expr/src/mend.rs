@@ -4,8 +4,6 @@
 //!   makes of 0.0 / 0.0, is less than every number. Operands of comparisons are brought to one zero and one NaN.
 //! - An IN list is taken for constant if its items are single values on an empty batch, which a CASE is: it then has one value
 //!   for all rows. A list that reads columns becomes equalities.
-//! - Functions of lists count in unsigned numbers, and an unsigned number beside a signed one makes negative values fail. Every
-//!   unsigned result of a function becomes BIGINT.
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
@@ -13,19 +11,10 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::{InList, ScalarFunction};
 use datafusion_expr::{
-    ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, binary_expr, cast,
-    lit, not, when,
+    ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, binary_expr, lit,
+    not, when,
 };
 use std::sync::{Arc, LazyLock};
-
-/// Unsigned results of functions, before types are coerced.
-pub(crate) fn sign_counts(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    let mended = expr.transform_up(|node| {
-        let counts = matches!(&node, Expr::ScalarFunction(_)) && matches!(node.get_type(schema), Ok(DataType::UInt64));
-        Ok(if counts { Transformed::yes(cast(node, DataType::Int64)) } else { Transformed::no(node) })
-    });
-    Ok(mended?.data)
-}
 
 /// Comparisons, when types have been coerced.
 pub(crate) fn mend_comparisons(expr: Expr, schema: &DFSchema) -> Result<Expr> {

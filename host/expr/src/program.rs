@@ -4,7 +4,7 @@
 //! might have failed. Only functions that exist as a rewrite (`coalesce`, `nvl`) are rewritten, and what [`crate::mend`] says.
 
 use crate::expression::ExpressionError;
-use crate::mend::{mend_comparisons, sign_counts};
+use crate::mend::mend_comparisons;
 use arrow::array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -36,7 +36,7 @@ impl Program {
     pub(crate) fn of(expr: Expr, input: &SchemaRef, null_fails: Option<String>) -> std::result::Result<Program, ExpressionError> {
         let plan = || -> Result<_> {
             let schema = Arc::new(DFSchema::try_from(input.clone())?);
-            let expr = coerce(read_instants(sign_counts(expr, &schema)?, &schema)?, &schema)?;
+            let expr = coerce(read_instants(expr, &schema)?, &schema)?;
             let expr = mend_comparisons(coerce(rewrite_functions(expr, &schema)?, &schema)?, &schema)?;
             let read: Vec<_> = expr.column_refs().into_iter().map(|column| column.name.clone()).collect();
             let fields: Vec<_> = input.fields().iter().filter(|field| read.contains(field.name())).cloned().collect();

@@ -343,6 +343,7 @@ fn lists_and_counts() {
     check("array_length(tags)", "1 | 0 | null | null");
     check("a - array_length(tags)", "0 | 2 | null | null");
     check("-5 + cardinality(tags)", "-4 | -5 | null | null");
+    check("-array_length(tags)", "-1 | 0 | null | null");
     check("tags[1]", "1 | null | null | null");
     check("array_has(tags, a)", "true | false | null | null");
     check("concat('', '')", " |  |  | ");

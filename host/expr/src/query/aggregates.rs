@@ -1,7 +1,7 @@
 //! Which aggregates a query can have. To the planner they are names with types; what computes them is the runtime's.
 
 use arrow::datatypes::DataType;
-use datafusion_common::{Result, not_impl_err};
+use datafusion_common::{Result, not_impl_err, plan_err};
 use datafusion_expr::function::AccumulatorArgs;
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
 use std::sync::Arc;
@@ -92,7 +92,12 @@ impl AggregateUDFImpl for Declared {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         let value = arguments.first().cloned().unwrap_or(DataType::Null);
-        Ok(match function(self.name) {
+        let function = function(self.name);
+        let numbers = matches!(function, Some(Function::Sum | Function::Mean | Function::Variance { .. } | Function::StdDev { .. }));
+        if numbers && !value.is_numeric() && value != DataType::Null {
+            return plan_err!("{} is of numbers, not of {value}", self.name.to_uppercase());
+        }
+        Ok(match function {
             Some(Function::Rows | Function::CountDistinct) => DataType::Int64,
             Some(Function::Sum) if value.is_integer() => DataType::Int64,
             Some(Function::Sum) => match value {

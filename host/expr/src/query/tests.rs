@@ -77,6 +77,7 @@ fn what_a_stream_cannot_give_is_refused_with_its_place() {
     refused("SELECT median(v) FROM a", "median", "there is no aggregate `median`");
     refused("DELETE FROM a", "DELETE", "a query begins with SELECT");
     refused("SELECT now() FROM a", "now", "reads the clock");
+    refused("SELECT SUM(S) FROM a", "", "SUM is of numbers, not of Utf8");
     refused("SELECT a.k FROM a FULL JOIN b USING (k)", "", "USING");
     refused("SELECT a.k FROM a LEFT JOIN b ON a.k < b.k", "", "outer join");
     refused("SELECT k FROM a GROUP BY ROLLUP (k)", "", "ROLLUP");
