@@ -69,7 +69,6 @@ fn operator(stream: &Stream) -> Combine {
         late_schema: late_schema(&input),
         late_port: 1,
         levels: Vec::new(),
-        plugins: Default::default(),
         strategy: stream.strategy.clone(),
         state_limit: usize::MAX,
     };

@@ -27,8 +27,8 @@ use streams::Stream;
 const STREAMS: u64 = 1_000;
 /// Beam's file has so many; fewer would mean that they were not read.
 const TRANSCRIPTS: usize = 18;
-/// Pythons at once.
-const ORACLES: u64 = 2;
+/// No more Pythons at once than this, each 200 MB.
+const MOST_ORACLES: usize = 8;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,9 +42,10 @@ fn main() -> ExitCode {
     let seed = number("--seed").unwrap_or(1);
     let count = number("--random").unwrap_or(STREAMS);
     let (transcripts, mut wrong) = run_transcripts();
+    let oracles = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(MOST_ORACLES)) as u64;
     let total = std::thread::scope(|scope| {
         let runs: Vec<_> =
-            (0..ORACLES).map(|part| scope.spawn(move || run_streams((seed..seed + count).filter(|seed| seed % ORACLES == part)))).collect();
+            (0..oracles).map(|part| scope.spawn(move || run_streams((seed..seed + count).filter(|seed| seed % oracles == part)))).collect();
         runs.into_iter().map(|run| run.join().expect("a run of streams")).reduce(Total::add).expect("at least one oracle")
     });
     println!("streams at whose end Beam stalled: {}", total.stalled);

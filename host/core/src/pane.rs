@@ -145,8 +145,7 @@ impl PaneRule {
     /// another window, so its panes are numbered anew.
     pub fn merge(&self, states: &[(PaneState, Window)], into: Window, watermark: Instant, now: Instant) -> (PaneState, Step) {
         let at = Moment { window: into, watermark, now };
-        let mut merged = PaneState::default();
-        merged.finished = self.is_finished_when_merged(states, &at);
+        let mut merged = PaneState { finished: self.is_finished_when_merged(states, &at), ..PaneState::default() };
         if !merged.finished {
             self.prepare(&mut merged);
             let mut open: Vec<PaneState> = states.iter().map(|(state, _)| state.clone()).filter(|state| !state.finished).collect();

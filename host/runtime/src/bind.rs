@@ -171,7 +171,14 @@ impl Binder<'_> {
 
     /// The same for another graph.
     pub(crate) fn over<'g>(&'g self, graph: &'g Graph) -> Binder<'g> {
-        Binder { graph, written: self.written, file: self.file.clone(), plugins: self.plugins, parallelism: self.parallelism, state_limit: self.state_limit }
+        Binder {
+            graph,
+            written: self.written,
+            file: self.file.clone(),
+            plugins: self.plugins,
+            parallelism: self.parallelism,
+            state_limit: self.state_limit,
+        }
     }
 
     fn pass(&self, sources: &HashMap<usize, OpenSource>) -> Result<Vec<BoundNode>, Failure> {
