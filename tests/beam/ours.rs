@@ -51,7 +51,8 @@ pub struct Loaded {
 
 /// Loads a pipeline and finds the outputs that nobody reads.
 pub fn load(request: &Request<'_>) -> Result<Loaded, Outcome> {
-    let settings = Settings { file: request.file.into(), text: request.yaml.into(), variables: request.variables.to_vec() };
+    let variables = request.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let settings = Settings { file: request.file.into(), text: request.yaml.into(), variables, ..Settings::default() };
     match pelton_pipeline::load(&settings, &pelton_connect::catalog(), &UncheckedPlugins) {
         Ok(mut graph) => {
             let captures = capture_leaves(&mut graph, request.file.parent().expect("a file lies in a folder"));

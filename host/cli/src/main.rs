@@ -30,6 +30,8 @@ enum Command {
     Run(commands::run::Run),
     /// Check a pipeline without running anything.
     Lint(commands::lint::Lint),
+    /// Run the tests of a pipeline file.
+    Test(commands::test::Test),
     /// Draw a pipeline's plan before and after optimisation.
     Graph(commands::graph::Graph),
     /// Make, build and look into plugins.
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(run) => commands::run::run(run),
         Command::Lint(lint) => commands::lint::run(lint),
+        Command::Test(test) => commands::test::run(&test),
         Command::Graph(graph) => commands::graph::run(graph),
         Command::Plugin(command) => plugin::run(command),
         Command::Reference(reference) => commands::reference::run(&reference),

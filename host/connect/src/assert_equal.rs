@@ -34,6 +34,7 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
         },
     ],
     has_errors: false,
+    endless: |_| false,
     check,
 };
 

@@ -28,6 +28,7 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
         KeySpec { name: "reshuffle", required: false, doc: "Accepted for Beam's sake; rows are divided among tasks in any case." },
     ],
     has_errors: false,
+    endless: |_| false,
     check,
 };
 

@@ -45,6 +45,7 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
         },
     ],
     has_errors: true,
+    endless: |_| false,
     check: |config| read(config).1,
 };
 

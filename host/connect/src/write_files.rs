@@ -43,6 +43,7 @@ pub static TEXT: ConnectorSpec = ConnectorSpec {
     doc: "Writes rows of exactly one field as lines of text; a null is a blank line.",
     keys: &[PATH, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
     has_errors: true,
+    endless: |_| false,
     check: |config| check(config).1,
 };
 
@@ -53,6 +54,7 @@ pub static JSON: ConnectorSpec = ConnectorSpec {
     doc: "Writes rows as JSON objects, one a line: timestamps as RFC 3339 with Z, bytes as base64; rows with NaN or infinities are refused.",
     keys: &[PATH, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
     has_errors: true,
+    endless: |_| false,
     check: |config| check(config).1,
 };
 
@@ -63,6 +65,7 @@ pub static CSV: ConnectorSpec = ConnectorSpec {
     doc: "Writes rows as CSV with a header: null is blank, an empty string is \"\", lists and rows are JSON text.",
     keys: &[PATH, DELIMITER, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
     has_errors: true,
+    endless: |_| false,
     check: |config| check(config).1,
 };
 
@@ -73,6 +76,7 @@ pub static PARQUET: ConnectorSpec = ConnectorSpec {
     doc: "Writes rows as Parquet.",
     keys: &[PATH, COMPRESSION, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
     has_errors: false,
+    endless: |_| false,
     check: |config| {
         let mut faults = check(config).1;
         let mut settings = Settings::new(config);

@@ -38,6 +38,8 @@ pub struct ConnectorSpec {
     pub keys: &'static [KeySpec],
     /// Whether it can refuse rows, so that `error_handling` makes sense.
     pub has_errors: bool,
+    /// Whether a source with this config never ends by itself, as far as the config tells.
+    pub endless: fn(&Value) -> bool,
     /// Checks the values without touching the outside world; every fault it can find, not only the first.
     pub check: fn(&Value) -> Vec<ConfigFault>,
 }

@@ -4,6 +4,7 @@
 //! only the names of its inputs are visible from outside), then every reference is looked up.
 
 mod names;
+mod testing;
 
 use std::collections::HashSet;
 
@@ -13,6 +14,7 @@ use crate::json_schema::JsonSchema;
 use crate::report::Report;
 use crate::source::Mark;
 use crate::syntax::{Body, Spec};
+use crate::test_blocks::TestBlock;
 use crate::transform::{Arity, Context, lower};
 use crate::triggering;
 use crate::windowing::{Windows, windowing as windowing_of};
@@ -24,8 +26,8 @@ pub(crate) struct Connected {
     pub excused: HashSet<usize>,
 }
 
-/// Connects everything in the pipeline.
-pub(crate) fn connect(pipeline: &Spec<'_>, context: &Context<'_>, report: &mut Report<'_>) -> Connected {
+/// Connects everything in the pipeline; with a test, what is left of it then.
+pub(crate) fn connect(pipeline: &Spec<'_>, test: Option<&TestBlock<'_>>, context: &Context<'_>, report: &mut Report<'_>) -> Connected {
     let mut connector = Connector {
         context,
         report,
@@ -38,6 +40,9 @@ pub(crate) fn connect(pipeline: &Spec<'_>, context: &Context<'_>, report: &mut R
     connector.declare_body(&pipeline.body, 0, pipeline.windowing);
     for item in 0..connector.items.len() {
         connector.connect_item(item);
+    }
+    if let Some(test) = test {
+        connector.test(test);
     }
     Connected { drafts: connector.drafts, excused: connector.excused }
 }
@@ -104,6 +109,7 @@ impl<'y> Connector<'_, 'y, '_, '_> {
     fn declare_body(&mut self, body: &'y Body<'y>, scope: usize, push: Option<&'y Yaml>) {
         match body {
             Body::Leaf => {}
+            Body::Composite(specs) if self.is_implicit_chain(specs, scope) => self.declare_chain(specs, scope, push),
             Body::Composite(specs) => {
                 let labels = labels(specs.iter());
                 for spec in specs {
@@ -121,6 +127,21 @@ impl<'y> Connector<'_, 'y, '_, '_> {
                     self.declare(spec, scope, Link::Named, push, &labels);
                 }
             }
+        }
+    }
+
+    /// A composite with inputs whose transforms do not say what they read is a chain, as in Beam.
+    fn is_implicit_chain(&self, specs: &[Spec<'y>], scope: usize) -> bool {
+        let silent = |spec: &Spec<'_>| spec.inputs.as_ref().is_none_or(Vec::is_empty) && spec.outputs.is_none();
+        !self.scopes[scope].ports.is_empty() && specs.iter().all(silent)
+    }
+
+    fn declare_chain(&mut self, specs: &'y [Spec<'y>], scope: usize, push: Option<&'y Yaml>) {
+        let labels = labels(specs.iter());
+        let mut previous = None;
+        for spec in specs {
+            let link = previous.map_or(Link::Chain, Link::Previous);
+            previous = Some(self.declare(spec, scope, link, push, &labels));
         }
     }
 
@@ -228,6 +249,7 @@ impl<'y> Connector<'_, 'y, '_, '_> {
         }
         let scope = self.scopes.len();
         self.scopes.push(Scope { prefix: format!("{name}/"), items: Vec::new(), ports: ports.clone(), parent: Some(outer) });
+        let implicit = matches!(body, Body::Composite(specs) if self.is_implicit_chain(specs, scope));
         self.declare_body(body, scope, push);
         let mut outputs = Vec::new();
         match (&spec.outputs, body) {
@@ -237,7 +259,7 @@ impl<'y> Connector<'_, 'y, '_, '_> {
                     outputs.push((output.clone(), draft));
                 }
             }
-            (None, Body::Chain { transforms, .. }) => {
+            (None, Body::Chain { transforms, .. } | Body::Composite(transforms)) if matches!(body, Body::Chain { .. }) || implicit => {
                 // What the last of a chain gives out is what the chain gives out.
                 let last = transforms.len().checked_sub(1).and_then(|last| self.scopes[scope].items.get(last));
                 if let Some(edge) = last.and_then(|&last| self.main_of(last, spec.mark).ok()) {

@@ -98,7 +98,7 @@ fn check_syntax(language: Language, text: &str, mark: Mark, report: &mut Report<
 
 /// The place of a byte of a text, if the file has the text on one line as it is, with or without quotes.
 pub(crate) fn inside(text: &str, offset: usize, mark: Mark, report: &Report<'_>) -> Option<Mark> {
-    let line: String = report.source().expanded_line(mark.line).chars().skip(mark.column - 1).collect();
+    let line: String = report.source().expanded_line(mark).chars().skip(mark.column - 1).collect();
     let quotes = usize::from(line.starts_with(['\'', '"']));
     let found = line.get(quotes..)?.starts_with(text);
     let before = text.get(..offset)?.chars().count();

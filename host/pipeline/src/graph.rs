@@ -27,13 +27,19 @@ pub struct Graph {
     pub providers: Vec<Provider>,
     /// Inputs before their readers.
     pub nodes: Vec<Node>,
+    /// The file and those that it includes, the first one first.
+    pub files: Vec<PathBuf>,
+    /// Names and places of the file's `tests`.
+    pub tests: Vec<(String, Place)>,
     /// What is odd but does not stop the pipeline.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// A position in the pipeline file, counted from 1, in characters.
+/// A position in a file of the pipeline, counted from 1, in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
+    /// Which of [`Graph::files`].
+    pub file: usize,
     /// Line.
     pub line: usize,
     /// Column.

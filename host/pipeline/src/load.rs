@@ -11,20 +11,52 @@ use crate::connect::{Connected, connect};
 use crate::diagnostic::Diagnostic;
 use crate::draft::{Draft, Kind, check_errors_are_read, order};
 use crate::draw::describe_window;
+use crate::endless::fires_before_the_end;
 use crate::event_time;
-use crate::graph::{Graph, Input, LATE, Node, PluginInfo, Transform};
+use crate::graph::{Graph, Input, LATE, Node, Place, PluginInfo, Transform};
 use crate::options::{self, Options, SourceMarks};
 use crate::provider;
 use crate::report::{Report, suggestion};
 use crate::source::{Mark, Source};
 use crate::transform::{BUILT_IN, Context};
-use crate::{syntax, yaml};
+use crate::{syntax, templates, yaml};
 
 /// Reads and checks a pipeline. On failure every mistake that can be found in one go, and the warnings among them.
 pub fn load(settings: &Settings, catalog: &[&'static ConnectorSpec], plugins: &dyn PluginInfo) -> Result<Graph, Vec<Diagnostic>> {
-    let source = Source::expand(settings)?;
+    load_one(settings, catalog, plugins, None)
+}
+
+/// A test of a pipeline file.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// Its `name`, or its number.
+    pub name: String,
+    /// Where it stands.
+    pub place: Place,
+    /// The part of the pipeline that it runs, with mocks and assertions in place.
+    pub graph: Graph,
+}
+
+/// Reads and checks a pipeline and its `tests`, of which one graph each comes out.
+pub fn load_tests(settings: &Settings, catalog: &[&'static ConnectorSpec], plugins: &dyn PluginInfo) -> Result<Vec<Test>, Vec<Diagnostic>> {
+    let names = load(settings, catalog, plugins)?.tests;
+    let mut tests = Vec::with_capacity(names.len());
+    for (number, (name, place)) in names.into_iter().enumerate() {
+        let graph = load_one(settings, catalog, plugins, Some(number))?;
+        tests.push(Test { name, place, graph });
+    }
+    Ok(tests)
+}
+
+fn load_one(
+    settings: &Settings,
+    catalog: &[&'static ConnectorSpec],
+    plugins: &dyn PluginInfo,
+    test: Option<usize>,
+) -> Result<Graph, Vec<Diagnostic>> {
+    let (source, text) = Source::expand(settings)?;
     let mut report = Report::new(&source);
-    let graph = load_expanded(settings, catalog, plugins, &mut report);
+    let graph = load_expanded(&text, settings, catalog, plugins, test, &mut report);
     let failed = report.has_errors();
     let findings = report.finish();
     match graph {
@@ -34,29 +66,35 @@ pub fn load(settings: &Settings, catalog: &[&'static ConnectorSpec], plugins: &d
 }
 
 fn load_expanded(
+    text: &str,
     settings: &Settings,
     catalog: &[&'static ConnectorSpec],
     plugins: &dyn PluginInfo,
+    test: Option<usize>,
     report: &mut Report<'_>,
 ) -> Option<Graph> {
-    let root = yaml::parse(report)?;
+    let taken: Vec<&str> = BUILT_IN.iter().copied().chain(["composite", "chain"]).chain(catalog.iter().map(|c| c.name)).collect();
+    let root = templates::expand(yaml::parse(text, 0, report)?, &taken, settings, report);
     let file = syntax::file(&root, report)?;
     let (options, source_marks) = options::options(file.options, report);
-    let taken: Vec<&str> = BUILT_IN.iter().copied().chain(["composite", "chain"]).chain(catalog.iter().map(|c| c.name)).collect();
-    let (providers, offered) = provider::providers(file.providers, &settings.file, &taken, plugins, report);
+    let (providers, offered) = provider::providers(file.providers, &taken, plugins, report);
     let context = Context { catalog, offered: &offered, allowed_lateness: options.watermark.allowed_lateness };
-    let Connected { drafts, excused } = connect(&file.pipeline, &context, report);
+    let test = test.and_then(|number| file.tests.get(number));
+    let Connected { drafts, excused } = connect(&file.pipeline, test, &context, report);
     let order = order(&drafts, report);
-    check_errors_are_read(&drafts, order.as_deref(), &excused, report);
-    check_sources(&drafts, &source_marks, report);
+    if test.is_none() {
+        check_errors_are_read(&drafts, order.as_deref(), &excused, report);
+        check_sources(&drafts, &source_marks, report);
+    }
     let order = order?;
     if report.has_errors() {
         return None;
     }
-    let nodes = nodes(drafts, &order, &options, report);
+    let nodes = nodes(drafts, &order, &options, catalog, report);
     let stem = settings.file.file_stem().map_or_else(|| "pipeline".to_string(), |stem| stem.to_string_lossy().into_owned());
     let name = options.name.clone().unwrap_or(stem);
-    Some(Graph { name, options, providers, nodes, warnings: Vec::new() })
+    let tests = file.tests.iter().map(|test| (test.name.clone(), report.place(test.mark))).collect();
+    Some(Graph { name, options, providers, nodes, files: report.source().paths(), tests, warnings: Vec::new() })
 }
 
 /// `watermark.sources` must name sources.
@@ -71,7 +109,9 @@ fn check_sources(drafts: &[Draft], marks: &SourceMarks, report: &mut Report<'_>)
 }
 
 /// Drops the ends of composites, numbers what is left and hands windowing down.
-fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Report<'_>) -> Vec<Node> {
+fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, catalog: &[&'static ConnectorSpec], report: &mut Report<'_>) -> Vec<Node> {
+    // For each node the name of a source above it that never ends.
+    let mut endless: Vec<Option<String>> = Vec::new();
     // For each draft the node and output that stand for its main output.
     let mut standing: Vec<Option<Input>> = vec![None; drafts.len()];
     let mut windows: Vec<WindowingStrategy> = Vec::new();
@@ -123,6 +163,16 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Re
             report.error_with_help(draft.mark, format!("`{}` cannot keep state within sessions", draft.name), Some(help));
         }
         event_time::check(&draft.name, &transform, &inputs, &nodes, &windows, draft.mark, report);
+        let above = endless_source(&transform, &draft.name, &inputs, &endless, catalog);
+        if let Some(source) = &above
+            && transform.groups()
+            && !fires_before_the_end(&window)
+        {
+            let message = format!("`{}` would never give a row: it waits for the end of `{source}`, which has none", draft.name);
+            let help = "give it `windowing`, such as {type: fixed, size: 60s}, or a trigger by `WindowIntoWithTriggers`".to_string();
+            report.error_with_help(draft.mark, message, Some(help));
+        }
+        endless.push(above);
         windows.push(window.clone());
         let outputs = draft.outputs.into_iter().filter(|name| !is_late(&transform, name)).collect();
         nodes.push(Node {
@@ -138,6 +188,23 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, report: &mut Re
         });
     }
     nodes
+}
+
+/// The name of a source that never ends, if this is one or one is above it.
+fn endless_source(
+    transform: &Transform,
+    name: &str,
+    inputs: &[Input],
+    endless: &[Option<String>],
+    catalog: &[&'static ConnectorSpec],
+) -> Option<String> {
+    match transform {
+        Transform::Source { kind, config } => {
+            let connector = catalog.iter().find(|connector| connector.name == kind)?;
+            (connector.endless)(config).then(|| name.to_string())
+        }
+        _ => inputs.iter().find_map(|input| endless[input.node].clone()),
+    }
 }
 
 /// Outputs of a plugin that could not be asked are known by being read.

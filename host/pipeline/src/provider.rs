@@ -1,7 +1,5 @@
 //! `providers:`: which plugins there are and under which names their transforms are used.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::fields::{Fields, text};
@@ -21,7 +19,6 @@ pub(crate) struct Offered {
 /// Reads the providers and asks the plugins.
 pub(crate) fn providers(
     yaml: Option<&Yaml>,
-    file: &Path,
     built_in: &[&str],
     plugins: &dyn PluginInfo,
     report: &mut Report<'_>,
@@ -38,7 +35,7 @@ pub(crate) fn providers(
         }
     };
     for yaml in list {
-        let Some((provider, names)) = provider(yaml, file, report) else { continue };
+        let Some((provider, names)) = provider(yaml, report) else { continue };
         let described = describe(&provider, yaml, plugins, report);
         for ((name, transform), mark) in provider.transforms.iter().zip(names) {
             if built_in.contains(&name.as_str()) || offered.iter().any(|other: &Offered| other.name == *name) {
@@ -53,22 +50,14 @@ pub(crate) fn providers(
     (providers, offered)
 }
 
-fn provider(yaml: &Yaml, file: &Path, report: &mut Report<'_>) -> Option<(Provider, Vec<Mark>)> {
+fn provider(yaml: &Yaml, report: &mut Report<'_>) -> Option<(Provider, Vec<Mark>)> {
     let mut fields = Fields::of(Some(yaml), yaml.mark, "a provider", report);
     yaml.entries()?;
-    if let Some(include) = fields.get("include") {
-        report.error(include.mark, "`include` is not available yet");
-        return None;
-    }
     let kind = fields.require("type", report)?;
     match text(&kind.value, "`type`", report)? {
         "wasm" => {}
-        "yaml" => {
-            report.error(kind.value.mark, "providers of type `yaml` are not available yet");
-            return None;
-        }
         other => {
-            let help = "Pelton runs plugins that are WebAssembly components: `type: wasm`".to_string();
+            let help = "there are `wasm` for plugins, `yaml` and `renaming`".to_string();
             report.error_with_help(kind.value.mark, format!("unknown provider type `{other}`"), Some(help));
             return None;
         }
@@ -86,7 +75,7 @@ fn provider(yaml: &Yaml, file: &Path, report: &mut Report<'_>) -> Option<(Provid
             marks.push(entry.value.mark);
         }
     }
-    let path = match file.parent() {
+    let path = match report.source().path(yaml.mark).parent() {
         Some(folder) if !plugin.starts_with("oci://") => folder.join(&plugin),
         _ => plugin.clone().into(),
     };

@@ -3,6 +3,7 @@
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::graph::Place;
 use crate::source::{Mark, Source};
+use crate::template::TemplateError;
 
 /// The findings of one file.
 pub(crate) struct Report<'s> {
@@ -30,12 +31,20 @@ impl<'s> Report<'s> {
         self.findings.push(self.source.diagnostic(Severity::Warning, mark, message.into(), help.into()));
     }
 
+    /// Mistakes of a template that is filled in while the pipeline is read.
+    pub fn template_errors(&mut self, errors: Vec<TemplateError>, help: &str) {
+        for error in errors {
+            let finding = self.source.template_error(error);
+            self.findings.push(Diagnostic { help: Some(help.to_string()), ..finding });
+        }
+    }
+
     /// Position in the file as written.
     pub fn place(&self, mark: Mark) -> Place {
         self.source.place(mark)
     }
 
-    /// The text that is parsed.
+    /// The texts that are parsed.
     pub fn source(&self) -> &'s Source {
         self.source
     }
@@ -43,7 +52,8 @@ impl<'s> Report<'s> {
     /// Whether there is a mistake at this place already; what follows from it is not told.
     pub fn is_wrong_at(&self, mark: Mark) -> bool {
         let place = self.place(mark);
-        let here = |finding: &&Diagnostic| (finding.line, finding.column) == (place.line, place.column);
+        let path = self.source.path(mark);
+        let here = |finding: &&Diagnostic| (finding.line, finding.column) == (place.line, place.column) && finding.file == path;
         self.findings.iter().filter(here).any(|finding| finding.severity == Severity::Error)
     }
 
@@ -54,7 +64,9 @@ impl<'s> Report<'s> {
 
     /// The findings in the order of the file, each once: what is used twice is also checked twice.
     pub fn finish(mut self) -> Vec<Diagnostic> {
-        self.findings.sort_by_key(|finding| (finding.line, finding.column));
+        let files = self.source.paths();
+        let file = |finding: &Diagnostic| files.iter().position(|file| *file == finding.file);
+        self.findings.sort_by_key(|finding| (file(finding), finding.line, finding.column));
         let mut once: Vec<Diagnostic> = Vec::with_capacity(self.findings.len());
         for finding in self.findings {
             if !once.contains(&finding) {

@@ -4,6 +4,7 @@
 use crate::fields::{Fields, text, texts};
 use crate::report::Report;
 use crate::source::Mark;
+use crate::test_blocks::{self, TestBlock};
 use crate::yaml::{Content, Entry, Yaml};
 
 /// The parts of a file.
@@ -11,6 +12,7 @@ pub(crate) struct File<'y> {
     pub pipeline: Spec<'y>,
     pub providers: Option<&'y Yaml>,
     pub options: Option<&'y Yaml>,
+    pub tests: Vec<TestBlock<'y>>,
 }
 
 /// A transform, or the pipeline itself.
@@ -82,19 +84,14 @@ pub(crate) fn file<'y>(root: &'y Yaml, report: &mut Report<'_>) -> Option<File<'
     let pipeline = fields.require("pipeline", report);
     let providers = fields.get("providers").map(|entry| &entry.value);
     let options = fields.get("options").map(|entry| &entry.value);
-    if let Some(tests) = fields.get("tests") {
-        // They run with `pelton test`; here only their outermost form is checked.
-        if !matches!(tests.value.content, Content::List(_)) {
-            report.error(tests.value.mark, format!("`tests` must be a list, not {}", tests.value.kind()));
-        }
-    }
+    let tests = fields.get("tests").map(|entry| test_blocks::tests(&entry.value, report)).unwrap_or_default();
     fields.finish(report);
     let pipeline = pipeline?;
     if pipeline.value.entries().is_none() {
         report.error(pipeline.value.mark, format!("`pipeline` must be a mapping, not {}", pipeline.value.kind()));
         return None;
     }
-    Some(File { pipeline: self::pipeline(&pipeline.value, pipeline.mark, report), providers, options })
+    Some(File { pipeline: self::pipeline(&pipeline.value, pipeline.mark, report), providers, options, tests })
 }
 
 fn pipeline<'y>(yaml: &'y Yaml, mark: Mark, report: &mut Report<'_>) -> Spec<'y> {
@@ -173,7 +170,6 @@ fn spec<'y>(yaml: &'y Yaml, in_chain: bool, report: &mut Report<'_>) -> Spec<'y>
     }
     let inputs = input.filter(|_| !in_chain).map(|entry| ports(&entry.value, report));
     let outputs = output.filter(|_| !in_chain).and_then(|entry| outputs(&entry.value, composite, report));
-    let body = implicit_chain(body, inputs.as_deref());
     let output_schema = fields.get("output_schema");
     fields.get("resource_hints");
     let windowing = fields.get("windowing").map(|entry| &entry.value);
@@ -189,17 +185,6 @@ fn spec<'y>(yaml: &'y Yaml, in_chain: bool, report: &mut Report<'_>) -> Spec<'y>
         report.error_with_help(schema.mark, format!("a {kind} has no `output_schema`"), Some(help));
     }
     Spec { mark, kind, kind_mark, name, inputs, outputs, config, output_schema, windowing, body }
-}
-
-/// As in Beam, a composite with an input is a chain if none of its transforms says what it reads.
-fn implicit_chain<'y>(body: Body<'y>, inputs: Option<&[Port]>) -> Body<'y> {
-    let silent = |inner: &Spec<'_>| inner.inputs.as_ref().is_none_or(Vec::is_empty) && inner.outputs.is_none();
-    match body {
-        Body::Composite(transforms) if inputs.is_some_and(|inputs| !inputs.is_empty()) && transforms.iter().all(silent) => {
-            Body::Chain { transforms, extra: Vec::new() }
-        }
-        body => body,
-    }
 }
 
 fn ports(yaml: &Yaml, report: &mut Report<'_>) -> Vec<Port> {

@@ -28,6 +28,7 @@ use crate::provider::Offered;
 use crate::report::Report;
 use crate::source::Mark;
 use crate::syntax::Spec;
+use crate::templates::UNKNOWN;
 use crate::triggering;
 use crate::yaml::{Content, Entry, Yaml};
 
@@ -210,7 +211,7 @@ fn with_schema(lowered: Lowered, spec: &Spec<'_>, report: &mut Report<'_>) -> Lo
 }
 
 fn unknown_type(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<'_>) {
-    if spec.kind.is_empty() {
+    if spec.kind.is_empty() || spec.kind == UNKNOWN {
         return;
     }
     if BEAM.contains(&spec.kind.as_str()) {

@@ -130,16 +130,16 @@ impl Yaml {
     }
 }
 
-/// Reads the one document of a file. `None`: a finding says why.
-pub(crate) fn parse(report: &mut Report<'_>) -> Option<Yaml> {
-    let text = &report.source().expanded;
-    let mut builder = Builder { parser: Parser::new_from_str(text), report, anchors: HashMap::new(), nodes: 0, fixed: None };
+/// Reads the one document of a text, whose number is told for the marks. `None`: a finding says why.
+pub(crate) fn parse(text: &str, number: usize, report: &mut Report<'_>) -> Option<Yaml> {
+    let mut builder = Builder { parser: Parser::new_from_str(text), number, report, anchors: HashMap::new(), nodes: 0, fixed: None };
     builder.document()
 }
 
 /// Reads YAML that is written inside a string, such as `windowing: "{type: global}"`. Everything in it stands at `mark`.
 pub(crate) fn parse_inside(text: &str, mark: Mark, report: &mut Report<'_>) -> Option<Yaml> {
-    let mut builder = Builder { parser: Parser::new_from_str(text), report, anchors: HashMap::new(), nodes: 0, fixed: Some(mark) };
+    let mut builder =
+        Builder { parser: Parser::new_from_str(text), number: mark.text, report, anchors: HashMap::new(), nodes: 0, fixed: Some(mark) };
     let mut yaml = builder.document()?;
     yaml.place_all(mark);
     Some(yaml)
@@ -150,6 +150,8 @@ struct Stop;
 
 struct Builder<'r, 's, 't> {
     parser: Parser<'t, StrInput<'t>>,
+    /// Of the text.
+    number: usize,
     report: &'r mut Report<'s>,
     anchors: HashMap<usize, Yaml>,
     nodes: usize,
@@ -176,7 +178,7 @@ impl<'t> Builder<'_, '_, 't> {
                 event => found = Some(self.node(event, span, 1)?),
             }
         }
-        Ok(Some(found.unwrap_or(Yaml { mark: Mark { line: 1, column: 1, length: 1 }, content: Content::Null })))
+        Ok(Some(found.unwrap_or(Yaml { mark: Mark { text: self.number, line: 1, column: 1, length: 1 }, content: Content::Null })))
     }
 
     fn next(&mut self) -> Result<(Event<'t>, Span), Stop> {
@@ -184,12 +186,12 @@ impl<'t> Builder<'_, '_, 't> {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let mark = self.mark(Span::empty(*error.marker()));
-                let line = self.report.source().expanded_line(mark.line);
+                let line = self.report.source().expanded_line(mark);
                 let indentation = &line[..line.len() - line.trim_start().len()];
                 if self.fixed.is_none() && indentation.contains('\t') {
                     let column = indentation.chars().take_while(|c| *c != '\t').count() + 1;
                     self.report.error_with_help(
-                        Mark { line: mark.line, column, length: 1 },
+                        Mark { column, length: 1, ..mark },
                         "a tab cannot indent YAML",
                         Some("use blanks".to_string()),
                     );
@@ -208,7 +210,7 @@ impl<'t> Builder<'_, '_, 't> {
         }
         let (start, end) = (span.start, span.end);
         let length = if start.line() == end.line() { end.col().saturating_sub(start.col()) } else { 1 };
-        Mark { line: start.line().max(1), column: start.col() + 1, length: length.max(1) }
+        Mark { text: self.number, line: start.line().max(1), column: start.col() + 1, length: length.max(1) }
     }
 
     fn stop<T>(&mut self, span: Span, message: &str) -> Result<T, Stop> {

@@ -193,7 +193,12 @@ impl Binder<'_> {
     pub(crate) fn wrong(&self, node: &Node, place: graph::Place, message: impl Into<String>, help: Option<String>) -> Failure {
         Failure::Bind {
             transform: node.name.clone(),
-            file: self.file.clone(),
+            file: self
+                .graph
+                .files
+                .get(place.file)
+                .filter(|_| place.file > 0)
+                .map_or_else(|| self.file.clone(), |file| file.display().to_string()),
             line: place.line,
             column: place.column,
             message: message.into(),

@@ -4,10 +4,12 @@ pub mod graph;
 pub mod lint;
 pub mod reference;
 pub mod run;
+pub mod test;
 
 use crate::plugins::Plugins;
 use anyhow::{Context, Result, bail};
-use pelton_pipeline::{Diagnostic, Graph, Settings};
+use pelton_pipeline::{Diagnostic, Files, Graph, Settings};
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// What names a pipeline and fills its variables.
@@ -18,7 +20,10 @@ pub struct Source {
     /// A variable of the file's template; may be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub set: Vec<String>,
-    /// Variables as a JSON object, as Beam takes them.
+    /// A JSON file with an object of variables; they keep their types.
+    #[arg(long = "vars", value_name = "FILE.json")]
+    pub vars: Option<PathBuf>,
+    /// Variables as a JSON object, as Beam takes them; they keep their types.
     #[arg(long = "jinja_variables", value_name = "JSON")]
     pub jinja_variables: Option<String>,
 }
@@ -28,26 +33,30 @@ impl Source {
     pub fn settings(&self) -> Result<Settings> {
         let text =
             std::fs::read_to_string(&self.pipeline).with_context(|| format!("cannot read the pipeline {}", self.pipeline.display()))?;
-        let mut variables = Vec::new();
+        let mut variables: Vec<(String, Value)> = Vec::new();
+        if let Some(path) = &self.vars {
+            let json = std::fs::read_to_string(path).with_context(|| format!("cannot read the variables in {}", path.display()))?;
+            variables.extend(object(&json).with_context(|| format!("{} must hold a JSON object of variables", path.display()))?);
+        }
         if let Some(json) = &self.jinja_variables {
-            let object: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_str(json).context("--jinja_variables must be a JSON object such as '{\"input\": \"logs/*.json\"}'")?;
-            variables.extend(object.into_iter().map(|(name, value)| match value {
-                serde_json::Value::String(text) => (name, text),
-                other => (name, other.to_string()),
-            }));
+            variables.extend(object(json).context("--jinja_variables must be a JSON object such as '{\"input\": \"logs/*.json\"}'")?);
         }
         for set in &self.set {
             match set.split_once('=') {
-                Some((name, value)) => variables.push((name.to_string(), value.to_string())),
+                Some((name, value)) => variables.push((name.to_string(), Value::from(value))),
                 None => bail!("--set {set}: write NAME=VALUE"),
             }
         }
-        Ok(Settings { file: self.pipeline.clone(), text, variables })
+        let files = Files::read_by(|path| std::fs::read_to_string(path).map_err(|error| error.to_string()));
+        Ok(Settings { file: self.pipeline.clone(), text, variables, files, now: pelton_runtime::clock::now().micros() })
     }
 
     /// The checked graph; faults are rendered for the user.
     pub fn load(&self, plugins: &Plugins) -> Result<std::result::Result<Graph, Vec<Diagnostic>>> {
         Ok(pelton_pipeline::load(&self.settings()?, &pelton_connect::catalog(), plugins))
     }
+}
+
+fn object(json: &str) -> Result<serde_json::Map<String, Value>, serde_json::Error> {
+    serde_json::from_str(json)
 }

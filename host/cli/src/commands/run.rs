@@ -42,7 +42,7 @@ pub enum Output {
 /// Threads for connectors' I/O: they wait more than they work.
 const IO_THREADS: usize = 2;
 /// Tasks side by side at most: one a key group.
-const MAX_PARALLELISM: usize = 256;
+pub const MAX_PARALLELISM: usize = 256;
 
 pub fn run(command: Run) -> Result<ExitCode> {
     let plugins = Plugins::new()?;

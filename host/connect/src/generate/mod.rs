@@ -68,6 +68,7 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
         },
     ],
     has_errors: true,
+    endless: |config| config.get("count").is_none_or(Value::is_null),
     check: |config| read(config).1,
 };
 

@@ -156,6 +156,12 @@ pub const WRITE_KEYS: &[KeySpec] = &[
     ),
 ];
 
+/// Whether reading never ends by itself.
+pub fn is_endless(config: &Value) -> bool {
+    let given = |key: &str| config.get(key).filter(|value| !value.is_null());
+    given("max_read_time_seconds").is_none() && given("stop_at_end").is_none_or(|stop| *stop == Value::Bool(false) || stop == "false")
+}
+
 /// All faults of a `ReadFromKafka` config.
 pub fn check_read(config: &Value) -> Vec<ConfigFault> {
     let mut faults = check_keys(config, READ_KEYS);

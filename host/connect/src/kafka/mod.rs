@@ -39,6 +39,7 @@ pub static READ_FROM_KAFKA: ConnectorSpec = ConnectorSpec {
     doc: "Reads the records of a Kafka topic; the record's timestamp is the event time.",
     keys: configs::READ_KEYS,
     has_errors: true,
+    endless: configs::is_endless,
     check: configs::check_read,
 };
 
@@ -49,5 +50,6 @@ pub static WRITE_TO_KAFKA: ConnectorSpec = ConnectorSpec {
     doc: "Writes each row as a record of a Kafka topic, with the event time as its timestamp; at least once.",
     keys: configs::WRITE_KEYS,
     has_errors: true,
+    endless: |_| false,
     check: configs::check_write,
 };

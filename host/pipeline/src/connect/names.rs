@@ -86,6 +86,18 @@ impl Connector<'_, '_, '_, '_> {
         found.map_err(|(message, help)| self.report.error_with_help(*mark, message, help)).ok()
     }
 
+    /// The transform that a name means, not one of its outputs.
+    pub(super) fn item(&mut self, reference: &Reference, scope: usize) -> Option<usize> {
+        let Reference { text, mark } = reference;
+        let (message, help) = match self.find(text, scope) {
+            Found::One(item) => return Some(item),
+            Found::Several(lines) => (format!("`{text}` could be any of several transforms"), Some(lines)),
+            Found::Nothing => (format!("there is no transform `{text}` here"), self.help_with_name(text, scope)),
+        };
+        self.report.error_with_help(*mark, message, help);
+        None
+    }
+
     /// By name first, then by type if only one has it.
     fn find(&self, name: &str, scope: usize) -> Found {
         let items = &self.scopes[scope].items;

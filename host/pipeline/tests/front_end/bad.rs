@@ -398,9 +398,8 @@ fn values_of_other_transforms() {
 fn providers() {
     let with = |provider: &str| format!("{}providers:\n  - {provider}\n", composite(&[CREATE]));
     check(&format!("{}providers: ⟦x\n", composite(&[CREATE])), &["`providers` must be a list"]);
-    check(&with("{type: ⟦python, transforms: {}}"), &["unknown provider type `python`; Pelton runs plugins"]);
-    check(&with("{type: ⟦yaml, transforms: {}}"), &["providers of type `yaml` are not available yet"]);
-    check(&with("{⟦include: a.yaml}"), &["`include` is not available yet"]);
+    check(&with("{type: ⟦python, transforms: {}}"), &["unknown provider type `python`; there are `wasm` for plugins"]);
+    check(&with("{include: ⟦a.yaml}"), &["cannot read folder/a.yaml: there is no such file"]);
     check(&with("{type: wasm, ⟦config: {}, transforms: {}}"), &["the provider's config needs `plugin`"]);
     check(&with("{type: wasm, config: {plugin: ⟦gone.wasm}, transforms: {}}"), &["the plugin `gone.wasm`: there is no such file"]);
     check(
@@ -542,4 +541,26 @@ fn a_stateful_transform_has_a_key_and_no_sessions() {
         &file(", windowing: {type: sessions, gap: 10}", "⟦{type: Count, config: {key: [a]}}"),
         &["`Count` cannot keep state within sessions; state is kept by window"],
     );
+}
+
+#[test]
+fn a_grouping_that_waits_for_an_end_that_never_comes() {
+    let pipeline = |windows: &str| {
+        format!(
+            "pipeline:\n  type: chain\n  transforms:\n    - {{type: ReadFromJson, config: {{path: endless}}}}\n{windows}    - ⟦{{type: Combine, config: {{group_by: [], combine: {{n: count}}}}}}\n"
+        )
+    };
+    check(
+        &pipeline(""),
+        &["`Combine` would never give a row: it waits for the end of `ReadFromJson`, which has none; give it `windowing`"],
+    );
+    let never = "    - {type: WindowIntoWithTriggers, config: {windowing: {type: global}, trigger: {type: after_watermark}}}\n";
+    check(&pipeline(never), &["would never give a row"]);
+    for good in [
+        "    - {type: WindowIntoWithTriggers, config: {windowing: {type: global}, trigger: {type: repeatedly, trigger: {type: after_count, count: 3}}}}\n",
+        "    - {type: WindowInto, config: {windowing: {type: fixed, size: 3}}}\n",
+    ] {
+        let text = pipeline(good).replace('⟦', "");
+        assert!(load_with(&text, &[]).is_ok(), "{}", render(&load_with(&text, &[]).unwrap_err()));
+    }
 }

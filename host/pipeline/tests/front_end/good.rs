@@ -320,7 +320,7 @@ fn options_are_read() {
     delivery: at_least_once
     watermark: {delay: 10s, idle_timeout: 1m, allowed_lateness: 5m, sources: {Create: {delay: 0s}}}
     limits: {row: 1MiB}
-tests: [{name: t}]
+tests: [{name: t, expected_outputs: [{name: Create, elements: [1]}]}]
 pipeline:
   resource_hints: {min_ram: 1}
   transforms:
@@ -428,4 +428,27 @@ providers: [{type: wasm, config: {plugin: parse.wasm}, transforms: {Count: count
     assert_eq!((config.to_string().as_str(), graph.nodes[1].outputs.len()), (r#"{"size":3}"#, 0));
     let stages = pelton_pipeline::physical::Physical::of(&graph).stages;
     assert_eq!(stages.iter().map(|stage| stage.kind).collect::<Vec<_>>()[..2], [StageKind::Source, StageKind::Keyed]);
+}
+
+#[test]
+fn a_composite_whose_transforms_say_nothing_is_a_chain() {
+    check(
+        "pipeline:
+  transforms:
+    - {type: Create, config: {elements: [1]}}
+    - type: composite
+      name: Inner
+      input: Create
+      transforms:
+        - {type: Filter, config: {keep: x}}
+        - {type: LogForTesting}
+    - {type: WriteToJson, input: Inner, config: {path: b}}
+",
+        &[
+            "Create: Create",
+            "Inner/Filter: Filter <- Create",
+            "Inner/LogForTesting: LogForTesting <- Inner/Filter",
+            "WriteToJson: WriteToJson <- Inner/LogForTesting",
+        ],
+    );
 }

@@ -7,9 +7,11 @@ mod drawings;
 mod files;
 mod good;
 mod mutations;
+mod templates;
+mod test_blocks;
 
 use pelton_core::catalog::{ConfigFault, ConnectorSpec, KeySpec, Role};
-use pelton_pipeline::{Diagnostic, Graph, PluginInfo, PluginRole, PluginTransform, Provider, Settings, load};
+use pelton_pipeline::{Diagnostic, Files, Graph, PluginInfo, PluginRole, PluginTransform, Provider, Settings, load};
 use serde_json::{Value, json};
 
 const fn key(name: &'static str, required: bool) -> KeySpec {
@@ -40,6 +42,7 @@ const CREATE: ConnectorSpec = ConnectorSpec {
     doc: "rows in the file",
     keys: &[key("elements", true), key("reshuffle", false)],
     has_errors: false,
+    endless: |_| false,
     check: nothing_wrong,
 };
 const READ: ConnectorSpec = ConnectorSpec {
@@ -48,6 +51,7 @@ const READ: ConnectorSpec = ConnectorSpec {
     doc: "lines of JSON",
     keys: &[key("path", true)],
     has_errors: true,
+    endless: |config| config["path"] == "endless",
     check: path_is_text,
 };
 const WRITE: ConnectorSpec = ConnectorSpec {
@@ -56,10 +60,21 @@ const WRITE: ConnectorSpec = ConnectorSpec {
     doc: "lines of JSON",
     keys: &[key("path", true), key("num_shards", false), key("roll", false)],
     has_errors: false,
+    endless: |_| false,
     check: roll_is_sane,
 };
 
-const CATALOG: [&ConnectorSpec; 3] = [&CREATE, &READ, &WRITE];
+const ASSERT: ConnectorSpec = ConnectorSpec {
+    name: "AssertEqual",
+    role: Role::Sink,
+    doc: "rows that must come",
+    keys: &[key("elements", true), key("null_fields", false)],
+    has_errors: false,
+    endless: |_| false,
+    check: nothing_wrong,
+};
+
+const CATALOG: [&ConnectorSpec; 4] = [&CREATE, &READ, &WRITE, &ASSERT];
 
 /// A plugin with a transform `parse` (outputs: main, `slow`), a stateful `count` and an aggregation `top`, and nothing else that could be found.
 struct OnePlugin;
@@ -83,6 +98,23 @@ impl PluginInfo for OnePlugin {
 }
 
 fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Graph, Vec<Diagnostic>> {
-    let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    load(&Settings { file: "folder/test.yaml".into(), text: text.to_string(), variables }, &CATALOG, &OnePlugin)
+    let variables = variables.iter().map(|(name, value)| (name.to_string(), Value::from(*value))).collect();
+    load(&settings(text, variables), &CATALOG, &OnePlugin)
 }
+
+/// The file `folder/test.yaml`, with some more files beside it.
+fn settings(text: &str, variables: Vec<(String, Value)>) -> Settings {
+    let files = Files::read_by(|path| match FILES.iter().find(|(name, _)| path == std::path::Path::new("folder").join(name)) {
+        Some((_, text)) => Ok(text.to_string()),
+        None => Err("there is no such file".to_string()),
+    });
+    // 2026-03-04T05:06:07Z
+    Settings { file: "folder/test.yaml".into(), text: text.to_string(), variables, files, now: 1_772_600_767_000_000 }
+}
+
+const FILES: [(&str, &str); 4] = [
+    ("base.yaml", "pipeline:\n  type: chain\n  transforms:\n{% block steps %}{% endblock %}\n"),
+    ("macros.yaml", "{% macro keep(what) %}\n    - type: Filter\n      config:\n        keep: {{ what }}\n{% endmacro %}\n"),
+    ("step.yaml", "    - type: Filter\n      config: {keap: x}\n"),
+    ("lib/providers.yaml", include_str!("providers.yaml")),
+];
