@@ -238,3 +238,35 @@ fn graph_draws_text_dot_and_svg() {
         assert!(said.code == 0 && said.out.contains(part) && said.out.contains("Numbers"), "{said:?}");
     }
 }
+
+/// A pipeline whose tests pass, fail, or are wrong, by the rows that the second one expects.
+fn tested(expected: &str) -> String {
+    format!(
+        "pipeline:\n  type: chain\n  transforms:\n    - {{type: ReadFromJson, name: Read, config: {{path: \"{{{{ dir }}}}/none.json\"}}}}\n    - {{type: Combine, name: Sums, config: {{group_by: k, combine: {{n: {{value: v, fn: sum}}}}}}}}\n    - {{type: WriteToJson, config: {{path: none}}}}\ntests:\n  - name: sums\n    mock_outputs: [{{name: Read, elements: [{{k: a, v: 1}}, {{k: a, v: 2}}]}}]\n    expected_outputs: [{{name: Sums, elements: [{{k: a, n: 3}}]}}]\n  - name: written\n    mock_inputs: [{{name: Sums, elements: [{{k: b, v: 4}}]}}]\n    expected_inputs: [{{name: WriteToJson, elements: {expected}}}]\n"
+    )
+}
+
+#[test]
+fn tests_of_a_file_pass_fail_or_are_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = pipeline(folder.path(), &tested("[{k: b, n: 4}]"));
+    let said = run(&["test", &good, "--jinja_variables", "{\"dir\": \"x\"}"]);
+    assert_eq!((said.code, said.out.trim_end()), (0, "test sums ... ok\ntest written ... ok\n\n2 passed, 0 failed"), "{}", said.err);
+    assert!(!folder.path().join("none").exists(), "a test writes nothing");
+    let bad = pipeline(folder.path(), &tested("[{k: b, n: 5}]"));
+    let said = run(&["test", &bad, "--set", "dir=x", "--output", "json"]);
+    assert_eq!(said.code, 1);
+    let lines: Vec<serde_json::Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[0]["result"].as_str(), lines[1]["result"].as_str()), (Some("ok"), Some("failed")));
+    let message = lines[1]["message"].as_str().unwrap();
+    assert!(message.contains("- {\"k\":\"b\",\"n\":5}") && message.contains("+ {\"k\":\"b\",\"n\":4}"), "{message}");
+    assert_eq!(run(&["test", &bad, "--set", "dir=x", "--test", "sums"]).code, 0);
+    let unknown = run(&["test", &bad, "--set", "dir=x", "--test", "sum"]);
+    assert!(unknown.code == 2 && unknown.err.contains("has no test `sum`; it has sums, written"), "{}", unknown.err);
+    let unmocked = pipeline(folder.path(), &tested("[]").replace("mock_outputs: [{name: Read,", "mock_outputs: [{name: Sums,"));
+    assert_eq!(run(&["test", &unmocked, "--set", "dir=x"]).code, 1, "the mocked output is what is compared");
+    let wrong =
+        pipeline(folder.path(), &tested("[]").replace("    mock_outputs: [{name: Read, elements: [{k: a, v: 1}, {k: a, v: 2}]}]\n", ""));
+    let said = run(&["test", &wrong, "--set", "dir=x"]);
+    assert!(said.code == 2 && said.err.contains("would read the source `Read`"), "{}", said.err);
+}

@@ -153,10 +153,11 @@ impl Templates<'_> {
         fields.finish(report);
         let (mappings, underlying) = (mappings?, underlying?);
         let before = self.found.len();
-        let hidden: HashSet<String> = self.names.clone();
+        // What is below is hidden, and may have any names.
+        let names = std::mem::take(&mut self.names);
         let below = self.providers(Yaml { mark: underlying.mark, content: Content::List(vec![underlying.value.clone()]) }, 0, report);
         let own: Vec<Template> = self.found.drain(before..).collect();
-        self.names = hidden;
+        self.names = names;
         let Content::List(below) = below.content else { return None };
         let mut moved = Vec::new();
         for entry in Fields::of(Some(&transforms.value), transforms.mark, "`transforms`", report).into_entries() {

@@ -193,6 +193,7 @@ providers:
       mappings: {Decode: {most: limit, text: word}}
       defaults: {Decode: {word: x}}
       underlying_provider: {type: wasm, config: {plugin: parse.wasm}, transforms: {Parse: parse}}
+  - include: lib/providers.yaml
   - type: renaming
     transforms: {Small: KeepBelow}
     config:
