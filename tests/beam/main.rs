@@ -13,6 +13,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic")]
 
+mod avro;
 mod cases;
 mod compare;
 mod files;
@@ -104,6 +105,9 @@ fn main() {
         };
         corpus.retain(|case| arguments.case.as_ref().is_none_or(|part| case.name.contains(part.as_str())));
         run_corpus(&mut runner, &corpus, &listed, arguments.verbose, &mut tally);
+    }
+    if arguments.corpus || everything {
+        avro::check(&tokio::runtime::Runtime::new().expect("threads for the I/O"));
     }
     let random = arguments.random.or(everything.then_some(RANDOM)).unwrap_or(0);
     if random > 0 {

@@ -110,7 +110,8 @@ impl Drop for Oracle {
     }
 }
 
-fn python() -> PathBuf {
+/// The interpreter that has Beam.
+pub fn python() -> PathBuf {
     let cache = match std::env::var_os("PELTON_CACHE") {
         Some(cache) => PathBuf::from(cache),
         None => std::env::home_dir().unwrap_or_default().join(".cache/pelton"),

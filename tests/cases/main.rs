@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
 
 mod checked;
+mod columnar;
 mod combine_fns;
 mod event_time;
 mod examples;

@@ -7,12 +7,13 @@
 //! - [`secret`], `settings`: references to secrets, and reading values out of a config.
 //! - `format`: JSON, CSV and text over Arrow columns; nothing in it knows where bytes come from.
 //! - `file`: globs, compression, chunks that readers share, sinks whose final names hold whole files only.
-//! - One module a connector: `create`, `assert_equal`, `generate`, `read_text`, `read_csv`, `read_json`, `write_files`, `kafka`.
+//! - One module a connector: `create`, `assert_equal`, `generate`, `read_text`, `read_csv`, `read_json`, `read_batches` (Parquet, Avro), `write_files`, `kafka`.
 //!
 //! Invariant: a worker's thread never blocks here. Reading, writing and waiting happen on `io`, the runtime of the context;
 //! bytes are decoded and encoded on the caller's side.
 
 mod assert_equal;
+mod avro_write;
 mod create;
 pub mod error;
 pub mod file;
@@ -22,6 +23,7 @@ mod fuzz;
 mod generate;
 pub mod kafka;
 mod parquet_write;
+mod read_batches;
 mod read_csv;
 mod read_json;
 mod read_text;

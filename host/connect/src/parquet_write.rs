@@ -34,10 +34,10 @@ pub fn choices() -> [(&'static str, ParquetCompression); 3] {
 
 /// What the writer has written and nobody has taken yet.
 #[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Written {
-    fn take(&self, out: &mut Vec<u8>) {
+    pub(crate) fn take(&self, out: &mut Vec<u8>) {
         out.append(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -5,7 +5,7 @@ use crate::kafka;
 use crate::secret::resolve_secrets;
 use crate::sink::{Sink, SinkContext};
 use crate::source::{Source, SourceContext};
-use crate::{assert_equal, create, generate, read_csv, read_json, read_text, write_files};
+use crate::{assert_equal, create, generate, read_batches, read_csv, read_json, read_text, write_files};
 use pelton_core::catalog::ConnectorSpec;
 use serde_json::Value;
 use std::future::Future;
@@ -35,10 +35,13 @@ static CONNECTORS: &[Connector] = &[
     Connector { spec: &read_text::SPEC, open: Open::Source(|config, ctx| Box::pin(read_text::open(config, ctx))) },
     Connector { spec: &read_csv::SPEC, open: Open::Source(|config, ctx| Box::pin(read_csv::open(config, ctx))) },
     Connector { spec: &read_json::SPEC, open: Open::Source(|config, ctx| Box::pin(read_json::open(config, ctx))) },
+    Connector { spec: &read_batches::PARQUET, open: Open::Source(|config, ctx| Box::pin(read_batches::open_parquet(config, ctx))) },
+    Connector { spec: &read_batches::AVRO, open: Open::Source(|config, ctx| Box::pin(read_batches::open_avro(config, ctx))) },
     Connector { spec: &write_files::TEXT, open: Open::Sink(|config, ctx| Box::pin(write_files::open_text(config, ctx))) },
     Connector { spec: &write_files::JSON, open: Open::Sink(|config, ctx| Box::pin(write_files::open_json(config, ctx))) },
     Connector { spec: &write_files::CSV, open: Open::Sink(|config, ctx| Box::pin(write_files::open_csv(config, ctx))) },
     Connector { spec: &write_files::PARQUET, open: Open::Sink(|config, ctx| Box::pin(write_files::open_parquet(config, ctx))) },
+    Connector { spec: &write_files::AVRO, open: Open::Sink(|config, ctx| Box::pin(write_files::open_avro(config, ctx))) },
     Connector { spec: &kafka::READ_FROM_KAFKA, open: Open::Source(|config, ctx| Box::pin(kafka::open_source(config, ctx))) },
     Connector { spec: &kafka::WRITE_TO_KAFKA, open: Open::Sink(|config, ctx| Box::pin(kafka::open_sink(config, ctx))) },
 ];

@@ -1,6 +1,7 @@
-//! `WriteToText`, `WriteToJson`, `WriteToCsv` and `WriteToParquet`: one sink of files, four encoders.
+//! `WriteToText`, `WriteToJson`, `WriteToCsv`, `WriteToParquet` and `WriteToAvro`: one sink of files, five encoders.
 
 use crate::ConnectError;
+use crate::avro_write::{self, AvroEncode};
 use crate::file::part::Encode;
 use crate::file::publish::Disposition;
 use crate::file::sink::{FileOptions, FileSink};
@@ -35,6 +36,9 @@ const ROLL: KeySpec = KeySpec {
 };
 const DELIMITER: KeySpec = KeySpec { name: "delimiter", required: false, doc: "The character between fields (default `,`)." };
 const COMPRESSION: KeySpec = KeySpec { name: "compression", required: false, doc: "`zstd` (default), `snappy` or `none`." };
+
+const AVRO_COMPRESSION: KeySpec =
+    KeySpec { name: "compression", required: false, doc: "`deflate` (default, as in Beam), `snappy`, `zstd` or `none`." };
 
 /// `WriteToText`.
 pub static TEXT: ConnectorSpec = ConnectorSpec {
@@ -81,6 +85,23 @@ pub static PARQUET: ConnectorSpec = ConnectorSpec {
         let mut faults = check(config).1;
         let mut settings = Settings::new(config);
         settings.choice("compression", &choices());
+        faults.extend(settings.into_faults());
+        faults
+    },
+};
+
+/// `WriteToAvro`.
+pub static AVRO: ConnectorSpec = ConnectorSpec {
+    name: "WriteToAvro",
+    role: Role::Sink,
+    doc: "Writes rows as Avro object container files, with a schema made of the columns.",
+    keys: &[PATH, AVRO_COMPRESSION, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
+    has_errors: false,
+    endless: |_| false,
+    check: |config| {
+        let mut faults = check(config).1;
+        let mut settings = Settings::new(config);
+        settings.choice("compression", &avro_write::choices());
         faults.extend(settings.into_faults());
         faults
     },
@@ -146,6 +167,15 @@ pub async fn open_parquet(config: Value, ctx: SinkContext) -> Result<Box<dyn Sin
     let compression = Settings::new(&config).choice("compression", &choices()).unwrap_or(ParquetCompression::Zstd);
     let schema = ctx.schema.clone();
     let make = move || Ok(Box::new(ParquetEncode::new(schema.clone(), compression)?) as Box<dyn Encode>);
+    Ok(Box::new(FileSink::open(check(&config).0.0, Box::new(make), ctx).await?))
+}
+
+/// Opens a shard of `WriteToAvro`.
+pub async fn open_avro(config: Value, ctx: SinkContext) -> Result<Box<dyn Sink>, ConnectError> {
+    let [(_, default), ..] = avro_write::choices();
+    let compression = Settings::new(&config).choice("compression", &avro_write::choices()).unwrap_or(default);
+    let schema = ctx.schema.clone();
+    let make = move || Ok(Box::new(AvroEncode::new(&schema, compression)?) as Box<dyn Encode>);
     Ok(Box::new(FileSink::open(check(&config).0.0, Box::new(make), ctx).await?))
 }
 

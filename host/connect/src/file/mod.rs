@@ -9,9 +9,11 @@
 //! - [`find`]: a path or glob to files. [`matches`]: the same for those who only want to know. [`compression`]: gzip and zstd.
 //! - [`chunk`]: what one reader claims. [`blocks`]: the bytes of a chunk in pieces.
 //! - [`decode`]: pieces to rows. [`source`]: the source and its readers.
-//! - [`lines`]: the line of an offset.
+//! - [`batches`]: files whose format has a reader of its own; [`avro_blocks`]: whether one is whole. [`lines`]: the line of an offset.
 //! - [`publish`]: names that only whole files get. [`part`]: one file being written. [`sink`]: a shard of a sink.
 
+pub mod avro_blocks;
+pub mod batches;
 pub mod blocks;
 pub mod chunk;
 pub mod compression;
