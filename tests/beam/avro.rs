@@ -54,13 +54,11 @@ pub fn check(io: &tokio::runtime::Runtime) {
         }
         run(&folder.path().join("read.yaml"), &reading(&format!("{}-*", path.display()), &rows()), io);
     }
-    let expected = rows().as_array().into_iter().flatten().map(|row| {
-        let mut row = row.clone();
+    let mut expected = rows();
+    for row in expected.as_array_mut().into_iter().flatten() {
         row["kind"] = "small".into();
         row["when"] = "2026-01-02T03:04:05.678Z".into();
-        row
-    });
-    let expected = Value::Array(expected.collect());
+    }
     for codec in ["null", "deflate"] {
         let path = folder.path().join(format!("theirs-{codec}.avro")).display().to_string();
         python_says(WRITE, &[&path, codec], &rows().to_string());
