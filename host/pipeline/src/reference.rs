@@ -164,6 +164,22 @@ pub static TRANSFORMS: &[TransformSpec] = &[
         doc: "Spreads rows over the workers, batch by batch, so that what follows runs beside what came before. Rows, event times, windows and panes stay; their order does not.",
         keys: &[key("num_buckets", false, "At most so many tasks; default: the pipeline's `parallelism`.")],
     },
+    TransformSpec {
+        name: "SetWatermark",
+        doc: "Ours: how event time advances behind a source. Explained in [Pelton's own transforms](pelton-transforms.md).",
+        keys: &[
+            key("policy", true, "`{type: fixed_delay | adaptive | punctuated | processing_time, …}`."),
+            key("time", false, "`event` (default), or `ingestion`: rows get the time of their arrival."),
+            key("idle_timeout", false, "A partition without rows for so long holds nothing back."),
+            key("align", false, "`{group, max_drift}`: partitions that are ahead wait for the others."),
+            LANGUAGE,
+        ],
+    },
+    TransformSpec {
+        name: "Sql",
+        doc: "A query over one or more inputs, which stand in it by their names; one input is `PCOLLECTION`. Explained in the book.",
+        keys: &[key("query", true, "The query.")],
+    },
     TransformSpec { name: "StripErrorMetadata", doc: "Turns the rows of an error output back into the rows that were refused.", keys: &[] },
     TransformSpec {
         name: "ValidateWithSchema",
