@@ -1,4 +1,4 @@
-//! What the built-in transforms say of themselves: the reference is made of it. A test holds it against the keys that the front
+//! What the transforms that Beam has too say of themselves (our own are in docs/reference/pelton-transforms.md): the reference is made of it. A test holds it against the keys that the front
 //! end really reads.
 
 use pelton_core::catalog::KeySpec;
@@ -165,17 +165,6 @@ pub static TRANSFORMS: &[TransformSpec] = &[
         keys: &[key("num_buckets", false, "At most so many tasks; default: the pipeline's `parallelism`.")],
     },
     TransformSpec {
-        name: "SetWatermark",
-        doc: "Ours: how event time advances behind a source. Explained in [Pelton's own transforms](pelton-transforms.md).",
-        keys: &[
-            key("policy", true, "`{type: fixed_delay | adaptive | punctuated | processing_time, …}`."),
-            key("time", false, "`event` (default), or `ingestion`: rows get the time of their arrival."),
-            key("idle_timeout", false, "A partition without rows for so long holds nothing back."),
-            key("align", false, "`{group, max_drift}`: partitions that are ahead wait for the others."),
-            LANGUAGE,
-        ],
-    },
-    TransformSpec {
         name: "Sql",
         doc: "A query over one or more inputs, which stand in it by their names; one input is `PCOLLECTION`. Explained in the book.",
         keys: &[key("query", true, "The query.")],
@@ -194,18 +183,5 @@ pub static TRANSFORMS: &[TransformSpec] = &[
             false,
             "`{type: global}`, `{type: fixed, size, offset}`, `{type: sliding, size, period, offset}` or `{type: sessions, gap}`. It may also stand beside `config`.",
         )],
-    },
-    TransformSpec {
-        name: "WindowIntoWithTriggers",
-        doc: "Ours: windows, trigger, panes and lateness in one. Explained in [Pelton's own transforms](pelton-transforms.md).",
-        keys: &[
-            key("windowing", true, "As for WindowInto, and our own kinds of windows."),
-            key("trigger", false, "When a window gives out what it has; default: once, at its end, and then for each late row."),
-            key("accumulation_mode", false, "Whether a later pane of a window holds what the earlier ones held."),
-            key("timestamp_combiner", false, "The event time of what a window gives out."),
-            key("closing_behavior", false, "Whether the last pane of a window is given out even if it is empty."),
-            key("allowed_lateness", false, "How long after its end a window takes rows."),
-            key("allow_data_loss", false, "Accept a trigger that can end while rows still come."),
-        ],
     },
 ];

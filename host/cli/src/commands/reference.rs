@@ -31,6 +31,7 @@ pub fn run(reference: &Reference) -> Result<ExitCode> {
                 "# Transforms\n\nMade by `pelton reference transforms`. The config of any of them may have `output_schema`, a JSON schema"
             );
             println!("that the rows of its main output must fit; those that do not are errors of the transform.");
+            println!("Those that Beam does not have are in [Pelton's own transforms](pelton-transforms.md).");
             println!("Connectors (`ReadFrom…`, `WriteTo…`, `Create`, `AssertEqual`) have [a page of their own](connectors.md).");
             pelton_pipeline::reference::TRANSFORMS.iter().for_each(|spec| section(spec.name, spec.doc, spec.keys));
         }
