@@ -195,7 +195,7 @@ fn ours(transform: &str, a: &Input, b: &Input, names: &[String], io: &tokio::run
     - {{type: WriteToJson, input: Window, config: {{path: {at}/out}}}}
 "
     );
-    let settings = Settings { file: path.join("case.yaml"), text, variables: Vec::new() };
+    let settings = Settings { file: path.join("case.yaml"), text, ..Settings::default() };
     let graph = pelton_pipeline::load(&settings, &pelton_connect::catalog(), &UncheckedPlugins)
         .map_err(|findings| pelton_pipeline::render(&findings))?;
     let options = RunOptions { file: "case.yaml".into(), base_dir: path.into(), parallelism: 2, io: io.handle().clone() };
