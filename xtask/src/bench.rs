@@ -6,7 +6,7 @@ use crate::{bench_kafka, flink, peers};
 use anyhow::{Result, bail};
 
 /// All benchmarks.
-const NAMES: [&str; 3] = ["boundary", "peers-traffic", "kafka"];
+const NAMES: [&str; 4] = ["boundary", "aggregate", "peers-traffic", "kafka"];
 
 /// Runs the named benchmark, or all.
 pub fn run(named: Option<&str>, with_flink: bool) -> Result<()> {
@@ -19,6 +19,7 @@ pub fn run(named: Option<&str>, with_flink: bool) -> Result<()> {
         match name {
             "peers-traffic" if with_flink => steps.run("peers-traffic with Flink", flink::run),
             "peers-traffic" => steps.run(name, peers::run),
+            "aggregate" => steps.run(name, aggregate),
             "kafka" => steps.run(name, bench_kafka::run),
             _ => steps.run(name, boundary),
         }
@@ -30,4 +31,8 @@ fn boundary() -> Result<()> {
     guests::build_test_components()?;
     // With the command line, so that dependencies have the features that the other benchmarks give them.
     must(cargo().args(["bench", "-p", "pelton-cli", "-p", "pelton-plugin", "--bench", "boundary"]))
+}
+
+fn aggregate() -> Result<()> {
+    must(cargo().args(["bench", "-p", "pelton-runtime", "--bench", "aggregate"]))
 }

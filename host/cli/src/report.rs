@@ -205,6 +205,10 @@ fn table(run: &Summary) -> String {
             out.join(", "),
             node.busy_seconds
         );
+        for hot in &node.hot_keys {
+            let share = 100.0 * hot.share;
+            let _ = write!(html, "<tr><td></td><td colspan=\"8\">the key {} has {share:.0} % of the rows</td></tr>", escape(&hot.key));
+        }
     }
     html + "</table>"
 }

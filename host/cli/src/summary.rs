@@ -83,6 +83,9 @@ impl Summary {
             if !node.balanced() {
                 let _ = writeln!(text, "{:<width$}  these do not add up: please report it", "");
             }
+            for hot in &node.hot_keys {
+                let _ = writeln!(text, "{:<width$}    the key {} has {:.0} % of the rows", "", hot.key, 100.0 * hot.share);
+            }
             for (name, metric) in &node.user {
                 let shown = match metric {
                     UserMetric::Counter { value } => value.to_string(),

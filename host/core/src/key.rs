@@ -34,6 +34,8 @@ pub(crate) const NULL: u8 = 0;
 pub(crate) const PRESENT: u8 = 1;
 pub(crate) const LARGE: u8 = 2;
 pub(crate) const SIGN: u64 = 1 << 63;
+/// Bytes of a field that is a whole number.
+const WHOLE: usize = 9;
 
 /// Encodes the key columns of batches.
 #[derive(Clone, Debug)]
@@ -109,6 +111,14 @@ impl KeyEncoder {
                 push_bytes(values.value(row).as_bytes(), &mut out.bytes);
                 out.offsets.push(out.bytes.len() as u32);
             }
+            return;
+        }
+        if let [Column { values: Values::Whole(values), nulls: None, .. }] = columns.as_slice() {
+            out.bytes.resize(rows * WHOLE, PRESENT);
+            for (key, value) in out.bytes.chunks_exact_mut(WHOLE).zip(values.values()) {
+                key[1..].copy_from_slice(&((*value as u64) ^ SIGN).to_be_bytes());
+            }
+            out.offsets.extend((1..=rows).map(|row| (row * WHOLE) as u32));
             return;
         }
         for row in 0..rows {

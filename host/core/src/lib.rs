@@ -11,6 +11,7 @@
 //! - [`watermark`]: how far event time has come, per partition and per task; what is late.
 //! - [`policy`]: how a split's watermark follows from its rows.
 //! - [`key`], [`key_decode`]: canonical key bytes, key groups, and key columns back from the bytes.
+//! - [`heavy`], [`lifting`]: which keys have the most rows; whether rows are aggregated before they are sent.
 //! - [`bisect`]: how a failed batch is retried and halved.
 //! - [`catalog`]: what a transform type says of itself, and what is wrong with a config.
 //!
@@ -21,8 +22,10 @@ pub mod bisect;
 pub mod calendar;
 pub mod catalog;
 pub mod fault;
+pub mod heavy;
 pub mod key;
 pub mod key_decode;
+pub mod lifting;
 pub mod pane;
 pub mod policy;
 pub mod strategy;

@@ -44,7 +44,7 @@ impl Sender {
     /// Waits for room. True: it had to.
     pub async fn send(&self, message: Message) -> Result<bool, Closed> {
         let bytes = match &message {
-            Message::Data(batch) => batch.bytes(),
+            Message::Data(batch) | Message::Partial(batch) => batch.bytes(),
             _ => 0,
         };
         let permits = bytes.div_ceil(PERMIT_BYTES).min(MAX_BYTES / PERMIT_BYTES) as u32;

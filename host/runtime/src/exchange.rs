@@ -1,11 +1,14 @@
 //! An edge between tasks: splits batches among the tasks of the next stage and repeats control messages to all of them.
+//! Rows for a grouping may be aggregated here first ([`crate::lift`]).
 
 use crate::channel::Sender;
 use crate::failure::Failure;
+use crate::lift::{Due, Lift};
 use crate::message::Message;
 use arrow::array::UInt32Array;
 use pelton_core::Batch;
 use pelton_core::key::{KeyEncoder, Keys, group_owner, key_group, key_hash};
+use pelton_core::watermark::Watermark;
 use pelton_expr::Expression;
 
 /// How rows are divided.
@@ -36,29 +39,68 @@ pub struct Exchange {
     pub division: Division,
     /// One channel a task of the next stage.
     pub targets: Vec<Sender>,
+    /// Aggregates rows before they are sent, where that changes nothing.
+    pub lift: Option<Box<Lift>>,
 }
 
 impl Exchange {
     /// Sends a message; gives how often it had to wait for room.
     pub async fn send(&mut self, message: Message) -> Result<u64, Failure> {
         match message {
-            Message::Data(batch) => {
-                let mut waits = 0;
-                for (target, part) in self.divide(batch)? {
-                    waits += u64::from(self.to(target, Message::Data(part)).await?);
-                }
-                Ok(waits)
-            }
+            Message::Data(batch) => self.data(batch).await,
+            Message::Partial(_) => Err(Failure::Internal { transform: "exchange".into(), message: "partial results are made here".into() }),
             // Splits concern the task that reads them; what crosses an exchange has a merged watermark.
             Message::Split(_) => Ok(0),
             control => {
-                let mut waits = 0;
+                let mut waits = self.before(&control).await?;
                 for target in 0..self.targets.len() {
                     waits += u64::from(self.to(target, control.clone()).await?);
                 }
                 Ok(waits)
             }
         }
+    }
+
+    async fn data(&mut self, batch: Batch) -> Result<u64, Failure> {
+        let mut waits = 0;
+        let rest = match &mut self.lift {
+            None => Some(batch),
+            Some(lift) => {
+                let rest = lift.take(batch)?;
+                if lift.is_full() {
+                    waits += self.flush(Due::All).await?;
+                }
+                rest
+            }
+        };
+        let Some(batch) = rest else { return Ok(waits) };
+        for (target, part) in self.divide(batch)? {
+            waits += u64::from(self.to(target, Message::Data(part)).await?);
+        }
+        Ok(waits)
+    }
+
+    /// Sends the partial results that a control message must not overtake.
+    async fn before(&mut self, control: &Message) -> Result<u64, Failure> {
+        let waits = match control {
+            Message::Watermark(Watermark::Active(at)) => self.flush(Due::By(*at)).await?,
+            _ => self.flush(Due::All).await?,
+        };
+        match (&mut self.lift, control) {
+            (Some(lift), Message::Watermark(Watermark::Active(at))) => lift.passed(*at),
+            (Some(lift), Message::Watermark(Watermark::Idle)) => lift.idled(),
+            _ => {}
+        }
+        Ok(waits)
+    }
+
+    async fn flush(&mut self, due: Due) -> Result<u64, Failure> {
+        let Some(lift) = &mut self.lift else { return Ok(0) };
+        let mut waits = 0;
+        for (target, partial) in lift.flush(due, self.targets.len())? {
+            waits += u64::from(self.to(target, Message::Partial(partial)).await?);
+        }
+        Ok(waits)
     }
 
     async fn to(&self, target: usize, message: Message) -> Result<bool, Failure> {

@@ -7,6 +7,7 @@
 //! - [`source_task`], [`splits`]: rows come in, get an event time, and make the watermark.
 //! - [`task`]: one stage's operators on one worker, and the loop that feeds them.
 //! - [`message`], [`channel`], [`exchange`]: what goes between tasks, and how it is bounded and divided.
+//! - [`lift`]: rows are aggregated before they cross to their grouping, where that pays.
 //! - [`operator`], [`operators`]: what happens to rows.
 //! - [`error_budget`]: the share of rows that a transform may refuse.
 //! - [`windows`], [`position`]: a row's window; a row and its place in the words of a message.
@@ -23,6 +24,7 @@ pub mod error_budget;
 pub mod exchange;
 pub mod expand;
 pub mod failure;
+pub mod lift;
 pub mod message;
 pub mod metrics;
 pub mod operator;

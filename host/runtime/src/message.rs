@@ -9,6 +9,9 @@ use std::sync::Arc;
 pub enum Message {
     /// Rows.
     Data(Batch),
+    /// Rows that were aggregated before they were sent: what [`crate::lift`] makes, and only the grouping behind the exchange
+    /// takes.
+    Partial(Batch),
     /// How far event time has come.
     Watermark(Watermark),
     /// What becomes of the splits that feed this task. Only operators that make watermarks care; it never leaves the task.

@@ -44,7 +44,23 @@ pub struct NodeMetrics {
     pub watermark: AtomicI64,
     /// The user's metrics, by name.
     pub user: Mutex<BTreeMap<String, UserMetric>>,
+    /// Keys that had a tenth of some task's rows, and how many they have at least.
+    hot: Mutex<BTreeMap<String, u64>>,
 }
+
+/// A key of a grouping that has so many rows that the task which owns it may be what everything waits for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HotKey {
+    /// Its values, in the order of `group_by`.
+    pub key: String,
+    /// Its share of the rows, about.
+    pub share: f64,
+}
+
+/// The share of the rows from which a key is hot.
+const HOT_SHARE: f64 = 0.1;
+/// With fewer rows no key is hot.
+const HOT_MIN_ROWS: u64 = 10_000;
 
 /// A metric that a plugin counts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -102,7 +118,28 @@ impl NodeMetrics {
             lag: AtomicI64::new(-1),
             watermark: AtomicI64::new(Instant::MIN.micros()),
             user: Mutex::new(BTreeMap::new()),
+            hot: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// The heaviest keys of one task, which no other task has.
+    pub fn heaviest(&self, keys: Vec<(String, u64)>) {
+        if !keys.is_empty() {
+            let rows = self.rows_in.load(Relaxed) as f64;
+            let mut hot = self.hot.lock().expect("no holder of this lock panics");
+            hot.extend(keys);
+            // What was hot once and is no longer near it would fill the memory in the end.
+            hot.retain(|_, own| *own as f64 >= HOT_SHARE / 2.0 * rows);
+        }
+    }
+
+    fn hot_keys(&self) -> Vec<HotKey> {
+        let rows = self.rows_in.load(Relaxed);
+        let hot = self.hot.lock().expect("no holder of this lock panics");
+        let shares = hot.iter().map(|(key, own)| HotKey { key: key.clone(), share: *own as f64 / rows.max(1) as f64 });
+        let mut keys: Vec<HotKey> = shares.filter(|key| rows >= HOT_MIN_ROWS && key.share > HOT_SHARE).collect();
+        keys.sort_by(|a, b| b.share.total_cmp(&a.share));
+        keys
     }
 
     /// Adds an account.
@@ -135,6 +172,7 @@ impl NodeMetrics {
                 .filter(|at| *at > Instant::MIN && *at < Instant::MAX)
                 .map(|at| at.to_string()),
             user: self.user.lock().expect("no holder of this lock panics").clone(),
+            hot_keys: self.hot_keys(),
         }
     }
 }
@@ -172,6 +210,9 @@ pub struct NodeFigures {
     pub watermark: Option<String>,
     /// The user's metrics.
     pub user: BTreeMap<String, UserMetric>,
+    /// Of a grouping: keys with more than a tenth of the rows, the heaviest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hot_keys: Vec<HotKey>,
 }
 
 impl NodeFigures {

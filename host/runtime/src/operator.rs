@@ -20,6 +20,11 @@ pub trait Operator {
     /// Rows from logical input `input`.
     async fn data(&mut self, input: usize, batch: Batch, out: &mut Out) -> Result<(), Failure>;
 
+    /// Partial results of rows that were aggregated on their way to this grouping. Gives how many rows they are of.
+    async fn partial(&mut self, _input: usize, _batch: Batch, _out: &mut Out) -> Result<u64, Failure> {
+        Err(Failure::Internal { transform: "exchange".into(), message: "only a grouping takes partial results".into() })
+    }
+
     /// Event time has come to here over all inputs.
     async fn watermark(&mut self, watermark: Watermark, out: &mut Out) -> Result<(), Failure> {
         out.control(Message::Watermark(watermark));
@@ -44,6 +49,11 @@ pub trait Operator {
 
     /// The pipeline failed: leave nothing half-done outside.
     async fn abort(&mut self) {}
+
+    /// Of a grouping: keys that have many of the rows, in words, and how many.
+    fn heaviest(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
 
     /// Rows that came in and are still inside.
     fn held(&self) -> u64 {

@@ -13,6 +13,7 @@ use crate::channel::{Inputs, Receiver, Sender, channel};
 use crate::error_budget::{ErrorBudget, TaskBudget};
 use crate::exchange::{Division, Exchange, KeyDivision};
 use crate::failure::Failure;
+use crate::lift::{Lift, can_lift};
 use crate::message::End;
 use crate::metrics::{NodeFigures, NodeMetrics, Scatter, WindowCounts};
 use crate::operator::{MAIN, Operator};
@@ -346,7 +347,14 @@ impl TaskPlan {
                 None => Division::To(self.index),
             };
             routes.entry((node, port)).or_default().push(Route::Remote { exchange: exchanges.len() });
-            exchanges.push(Exchange { division, targets });
+            // One task that aggregates what it reads itself has nothing to gain.
+            let lift = match &self.bound[head].plan {
+                OperatorPlan::Combine(plan) if can_lift(plan) && (targets.len() > 1 || plan.group_by.is_empty()) => {
+                    Some(Box::new(Lift::new(plan, &self.graph.nodes[head].name)?))
+                }
+                _ => None,
+            };
+            exchanges.push(Exchange { division, targets, lift });
         }
         for (slot, node) in self.nodes.iter().enumerate().skip(1) {
             for (input, from) in self.graph.nodes[*node].inputs.iter().enumerate() {

@@ -96,6 +96,7 @@ impl Operators {
         for slot in 0..self.slots.len() {
             let mut out = Out::new(clock::now());
             self.slots[slot].operator.tick(&mut out).await?;
+            self.slots[slot].metrics.heaviest(self.slots[slot].operator.heaviest());
             self.emit(slot, out).await?;
         }
         Ok(())
@@ -121,6 +122,10 @@ impl Operators {
                 }
                 slot.operator.data(input, batch, &mut out).await?;
             }
+            Message::Partial(batch) => {
+                let rows = slot.operator.partial(input, batch, &mut out).await?;
+                slot.metrics.rows_in.fetch_add(rows, Relaxed);
+            }
             Message::Watermark(watermark) => {
                 let number = slot.number(input);
                 if let Some(watermark) = slot.merged.update(number, Some(watermark)) {
@@ -139,6 +144,7 @@ impl Operators {
                 if slot.open == 0 {
                     slot.operator.end(slot.end, &mut out).await?;
                     slot.metrics.held.fetch_add(slot.operator.held(), Relaxed);
+                    slot.metrics.heaviest(slot.operator.heaviest());
                     out.control(Message::End(slot.end));
                 }
             }

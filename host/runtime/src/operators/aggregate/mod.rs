@@ -155,15 +155,10 @@ impl Aggregator {
         Ok(Aggregator { family, states: states.declared() })
     }
 
-    /// Adds rows to their cells: `slots[i]` is row i's, `times[i]` its event time in microseconds.
-    pub fn add_rows(&mut self, cells: &mut Cells, slots: &[Slot], times: &[i64], value: Option<&ArrayRef>) -> Result<(), String> {
+    /// Adds rows to their cells, which have been touched: `slots[i]` is row i's, `times[i]` its event time in microseconds.
+    pub fn add(&mut self, cells: &mut Touched<'_>, slots: &[Slot], times: &[i64], value: Option<&ArrayRef>) -> Result<(), String> {
         let nulls = value.and_then(|value| value.logical_nulls()).filter(|nulls| nulls.null_count() > 0);
-        self.family.add(&mut cells.touch(slots), &Rows { slots, times, value, nulls })
-    }
-
-    /// [`Aggregator::add_rows`] for aggregates that do not look at event times.
-    pub fn add(&mut self, cells: &mut Cells, slots: &[Slot], value: Option<&ArrayRef>) -> Result<(), String> {
-        self.add_rows(cells, slots, &[], value)
+        self.family.add(cells, &Rows { slots, times, value, nulls })
     }
 
     /// Adds what the cells `from` hold to the cell `into`, which is none of them. They stay as they are.

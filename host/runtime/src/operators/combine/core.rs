@@ -131,7 +131,8 @@ impl Core {
 
     /// Adds rows to cells: `slots[i]` is that of row `i`, or of row `picked[i]`.
     pub async fn add(&mut self, slots: &[Slot], incoming: &Incoming, picked: Option<&UInt32Array>) -> Result<(), Failure> {
-        let rows = self.cells.write::<i64>(self.rows, slots);
+        let mut cells = self.cells.touch(slots);
+        let rows = cells.column::<i64>(self.rows);
         slots.iter().for_each(|slot| rows[*slot as usize] += 1);
         let some: Vec<i64>;
         let times: &[i64] = match picked {
@@ -141,23 +142,22 @@ impl Core {
                 &some
             }
         };
+        let pick = |value: &ArrayRef| match picked {
+            Some(picked) => arrow::compute::take(value, picked, None).expect("row numbers are in range"),
+            None => value.clone(),
+        };
+        let values: Vec<Option<ArrayRef>> = incoming.values.iter().map(|value| value.as_ref().map(pick)).collect();
+        for (aggregate, value) in self.aggregates.iter_mut().zip(&values) {
+            if let Aggregate::Own(own) = aggregate {
+                let added = own.add(&mut cells, slots, times, value.as_ref());
+                added.map_err(|message| Failure::Aggregate { transform: self.refusals.transform.clone(), message })?;
+            }
+        }
         for number in 0..self.aggregates.len() {
-            let value = match (&incoming.values[number], picked) {
-                (Some(value), Some(picked)) => {
-                    Some(arrow::compute::take(value, picked, None).map_err(|error| self.internal(error.to_string()))?)
-                }
-                (value, _) => value.clone(),
-            };
-            match (&mut self.aggregates[number], &value) {
-                (Aggregate::Own(own), value) => {
-                    let added = own.add_rows(&mut self.cells, slots, times, value.as_ref());
-                    added.map_err(|message| self.aggregate(message))?;
-                }
-                (Aggregate::Plugin(plugin), Some(value)) => {
-                    let rows = (&incoming.batch, picked);
-                    plugin.add(&mut self.cells, slots, value, rows, self.metrics.as_deref(), &self.refusals).await?;
-                }
-                (Aggregate::Plugin(_), None) => return Err(self.internal("an aggregate of a plugin has a value")),
+            if let Aggregate::Plugin(plugin) = &mut self.aggregates[number] {
+                let Some(value) = &values[number] else { return Err(self.internal("an aggregate of a plugin has a value")) };
+                let rows = (&incoming.batch, picked);
+                plugin.add(&mut self.cells, slots, value, rows, self.metrics.as_deref(), &self.refusals).await?;
             }
         }
         Ok(())
@@ -182,6 +182,23 @@ impl Core {
                     merged.map_err(|error| self.plugin(error))?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Adds partial results to cells: row `i` of the columns, which hold `counts[i]` rows, to `slots[i]`.
+    pub fn add_partial(&mut self, slots: &[Slot], counts: &[i64], columns: &[ArrayRef]) -> Result<(), Failure> {
+        let rows = self.cells.write::<i64>(self.rows, slots);
+        slots.iter().zip(counts).for_each(|(slot, count)| rows[*slot as usize] += count);
+        let mut rest = columns;
+        for number in 0..self.aggregates.len() {
+            let Aggregate::Own(own) = &mut self.aggregates[number] else {
+                return Err(self.internal("aggregates of plugins are not lifted"));
+            };
+            let (columns, others) = rest.split_at(own.partial_types().len());
+            let added = own.add_partial(&mut self.cells, slots, columns);
+            added.map_err(|message| self.aggregate(message))?;
+            rest = others;
         }
         Ok(())
     }

@@ -6,12 +6,14 @@
 //! - [`plain`]: one window a row, the default trigger.
 //! - [`sliced`]: sliding windows with the default trigger; a row is added once, however many windows it is in.
 //! - [`levels`]: windows of several lengths, each made from the one below.
+//! - [`hot`]: keys with very many rows.
 //! - [`ruled`]: everything else, by the rule of `pelton_core::pane`; sessions among them.
 //!
 //! Invariants: all that is remembered lies in the cells and timers of `host/state`; what a window gives out does not depend
 //! on how rows are cut into batches.
 
 mod core;
+mod hot;
 mod levels;
 mod plain;
 mod plugin;
@@ -22,6 +24,7 @@ mod tests;
 mod way;
 
 use self::core::{Core, Incoming};
+use self::hot::HotKeys;
 use self::levels::Levels;
 use self::plain::Plain;
 use self::ruled::Ruled;
@@ -32,7 +35,8 @@ use crate::failure::Failure;
 use crate::message::{End, Message};
 use crate::metrics::{NodeMetrics, WindowCounts};
 use crate::operator::{Operator, Out, Port, Refusals};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use async_trait::async_trait;
 use pelton_core::pane::PaneRule;
 use pelton_core::watermark::Watermark;
@@ -40,6 +44,7 @@ use pelton_core::{Batch, Duration, Instant, WindowFn, WindowingStrategy};
 use pelton_expr::Expression;
 use pelton_pipeline::graph::AggregateFunction;
 use pelton_plugin::CombineBinding;
+use pelton_state::Slot;
 use std::sync::Arc;
 
 /// Batches between two looks at how much memory the state takes.
@@ -74,6 +79,7 @@ pub struct CombinePlan {
 pub struct Combine {
     core: Core,
     way: Box<dyn Way>,
+    hot: HotKeys,
     batches: u32,
     /// The last output watermark.
     given: Instant,
@@ -95,13 +101,19 @@ impl Combine {
             window_fn if by_default && window_fn.is_single() => Box::new(Plain::new(&mut core)),
             _ => Box::new(Ruled::new(&mut core)),
         };
-        Ok(Combine { core, way, batches: 0, given: Instant::MIN, idle: false, refusals })
+        let hot = HotKeys::new(&core.plan.group_types).map_err(|message| core.internal(message))?;
+        Ok(Combine { core, way, hot, batches: 0, given: Instant::MIN, idle: false, refusals })
     }
 
     /// The same, counting what aggregates of plugins count.
     pub fn with_metrics(mut self, metrics: Arc<NodeMetrics>) -> Combine {
         self.core.metrics = Some(metrics);
         self
+    }
+
+    /// Ends the epoch of its state: what changed in it, as a checkpoint will persist it.
+    pub fn seal(&mut self) -> (u64, Vec<Slot>) {
+        self.core.cells.seal()
     }
 
     fn measure(&mut self) -> Result<(), Failure> {
@@ -144,9 +156,28 @@ impl Operator for Combine {
             });
         }
         encode(&self.core.encoder, &groups, batch.num_rows(), &mut self.core.keys);
+        self.hot.rows(&self.core.keys);
         self.way.rows(&mut self.core, &Incoming { batch, values }, out).await?;
         self.output_watermark(false, out);
         self.measure()
+    }
+
+    async fn partial(&mut self, _input: usize, batch: Batch, _out: &mut Out) -> Result<u64, Failure> {
+        let columns = batch.rows.columns();
+        let (keys, counts) = (columns[0].as_binary::<i32>(), columns[1].as_primitive::<Int64Type>().values());
+        self.hot.partial(keys, counts);
+        self.core.keys.clear();
+        self.core.keys.offsets.push(0);
+        for key in keys.iter().flatten() {
+            self.core.keys.bytes.extend_from_slice(key);
+            self.core.keys.offsets.push(self.core.keys.bytes.len() as u32);
+        }
+        let windows = batch.windows.as_ref().ok_or_else(|| self.core.internal("partial results have windows"))?;
+        let rows: Vec<(u32, u32)> = windows.index.iter().enumerate().map(|(row, window)| (row as u32, *window)).collect();
+        let slots = self.way.cells(&mut self.core, &rows, &windows.table)?;
+        self.core.add_partial(&slots, counts, &columns[2..])?;
+        self.measure()?;
+        Ok(counts.iter().sum::<i64>() as u64)
     }
 
     async fn watermark(&mut self, watermark: Watermark, out: &mut Out) -> Result<(), Failure> {
@@ -177,6 +208,10 @@ impl Operator for Combine {
             self.way.advance(&mut self.core, out).await?;
         }
         Ok(())
+    }
+
+    fn heaviest(&self) -> Vec<(String, u64)> {
+        self.hot.heaviest()
     }
 
     fn held(&self) -> u64 {

@@ -113,6 +113,16 @@ impl Way for Plain {
         Ok(())
     }
 
+    fn cells(&mut self, core: &mut Core, rows: &[(u32, u32)], windows: &[Window]) -> Result<Vec<Slot>, Failure> {
+        // The window has given its pane already: one more would be a second one, and none at all a loss.
+        if windows.iter().any(|window| window.end <= core.watermark) {
+            return Err(core.internal("partial results came after the watermark that ends their window"));
+        }
+        let (slots, new) = core.cells_of(rows, windows);
+        new.into_iter().for_each(|slot| self.begin(core, slot));
+        Ok(slots)
+    }
+
     async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure> {
         while let Some((at, due)) = core.timers.due(core.watermark) {
             let fired: Vec<Slot> = due.iter().filter(|(_, tag)| *tag == FIRE).map(|(slot, _)| *slot).collect();

@@ -4,8 +4,8 @@ use super::core::{Core, Incoming};
 use crate::failure::Failure;
 use crate::operator::Out;
 use async_trait::async_trait;
-use pelton_core::Instant;
-use pelton_state::TimerTag;
+use pelton_core::{Instant, Window};
+use pelton_state::{Slot, TimerTag};
 
 /// A cell's pane is due.
 pub const FIRE: TimerTag = TimerTag(0);
@@ -19,6 +19,12 @@ pub const SEAL: TimerTag = TimerTag(2);
 pub trait Way {
     /// Takes rows; their keys are in `core.keys`.
     async fn rows(&mut self, core: &mut Core, incoming: &Incoming, out: &mut Out) -> Result<(), Failure>;
+
+    /// The cells of partial results, one a row; the keys are in `core.keys`, the windows end after the watermark.
+    fn cells(&mut self, core: &mut Core, rows: &[(u32, u32)], windows: &[Window]) -> Result<Vec<Slot>, Failure> {
+        let _ = (rows, windows);
+        Err(core.internal("these windows take no partial results"))
+    }
 
     /// The watermark moved: fires and closes everything that is due, in order of time.
     async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure>;
