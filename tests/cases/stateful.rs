@@ -34,11 +34,9 @@ fn users(numbers: &mut Numbers, users: u64, rows: u64, number: impl Fn(&mut Numb
 
 /// Writes the rows to files, users mixed at random, each user in one file.
 fn write(folder: &std::path::Path, users: &Users, files: usize, numbers: &mut Numbers) {
-    let mut rest: Vec<Vec<(&String, std::slice::Iter<'_, (i64, i64)>)>> = (0..files).map(|_| vec![]).collect();
-    for (number, (user, rows)) in users.iter().enumerate() {
-        rest[number % files].push((user, rows.iter()));
-    }
-    for (file, mut users) in rest.into_iter().enumerate() {
+    for file in 0..files {
+        let own = users.iter().enumerate().filter(|(number, _)| number % files == file);
+        let mut users: Vec<_> = own.map(|(_, (user, rows))| (user, rows.iter())).collect();
         let mut text = String::new();
         while !users.is_empty() {
             let pick = numbers.below(users.len() as u64) as usize;

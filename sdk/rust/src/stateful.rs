@@ -74,6 +74,9 @@ impl<'a, T: Stateful> Visit<'a, T> for Plan {
     }
 }
 
+/// One row or timer: its answer is written, or it says why not.
+type Step<'s, T> = dyn FnMut(&mut <T as Stateful>::State, &mut Timers<<T as Stateful>::Timer>, &Context) -> Result<(), String> + 's;
+
 /// Calls the functions for the groups of a call.
 struct Run<'a, C> {
     config: &'a C,
@@ -112,7 +115,7 @@ impl<'a, T: Stateful> Visit<'a, T> for Run<'a, T::Config> {
             let group = group as u32;
             let mut state = T::State::load(&Cell { call: self.call.clone(), group });
             let window = self.window(group);
-            let mut step = |context: Context, run: &mut dyn FnMut(&mut T::State, &mut Timers<T::Timer>, &Context) -> Result<(), String>| {
+            let mut step = |context: Context, run: &mut Step<'_, T>| {
                 let moment = Moment { event: context.event_time.0.max(self.input.watermark), now: self.input.now };
                 state.each(&mut |handle| handle.begin(moment));
                 timers.begin(moment);

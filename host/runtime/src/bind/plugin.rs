@@ -33,14 +33,14 @@ impl Binder<'_> {
             let plan = OperatorPlan::Plugin { ports: own, binding };
             return Ok(Made { ports, plugin: Some(loaded.digest().to_string()), ..site.made_with(plan, schemas) });
         }
-        let (keys, types, columns) = self.key(site, key)?;
+        let (keys, columns) = self.key(site, key)?;
         let binding = loaded.bind_stateful(transform, config, &site.input, &columns, &limits).map_err(failed)?;
         let (ports, schemas, own) = outputs(site, &binding.base);
         let nullable = |field: &FieldRef| field.as_ref().clone().with_nullable(true);
         let element = Arc::new(Schema::new(site.input.fields().iter().map(nullable).collect::<Vec<_>>()));
         let plan = StatefulPlan {
+            key_types: keys.iter().map(|key| key.data_type().clone()).collect(),
             key: keys,
-            key_types: types,
             binding,
             ports: own,
             late_schema: late_schema(&site.input),
@@ -55,8 +55,8 @@ impl Binder<'_> {
         Ok(Made { ports, element, plugin: Some(loaded.digest().to_string()), ..site.made_with(plan, schemas) })
     }
 
-    /// The key's expressions, their types and their numbers among the input's columns.
-    fn key(&self, site: &Site<'_>, key: &[graph::Expression]) -> Result<(Vec<Expression>, Vec<DataType>, Vec<usize>), Failure> {
+    /// The key's expressions, its columns' numbers among the input's columns.
+    fn key(&self, site: &Site<'_>, key: &[graph::Expression]) -> Result<(Vec<Expression>, Vec<usize>), Failure> {
         let (mut keys, mut columns) = (vec![], vec![]);
         for column in key {
             let Ok(number) = site.input.index_of(&column.text) else {
@@ -70,8 +70,7 @@ impl Binder<'_> {
             keys.push(compiled);
             columns.push(number);
         }
-        let types = keys.iter().map(|key| key.data_type().clone()).collect();
-        Ok((keys, types, columns))
+        Ok((keys, columns))
     }
 
     pub(super) fn limits(&self, node: &Node, provider: usize) -> Result<Limits, Failure> {

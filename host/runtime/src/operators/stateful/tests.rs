@@ -112,11 +112,10 @@ fn fired(out: &Out) -> Vec<Fired> {
 }
 
 fn told(out: &Out) -> Option<i64> {
-    let watermarks = out.messages.iter().filter_map(|(_, message)| match message {
+    out.messages.iter().rev().find_map(|(_, message)| match message {
         Message::Watermark(Watermark::Active(at)) => Some(at.micros() / SECOND),
         _ => None,
-    });
-    watermarks.last()
+    })
 }
 
 /// `Alarm`, cell by cell and second by second.
