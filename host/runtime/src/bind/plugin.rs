@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::operator::{MAIN, Port};
 use crate::operators::late::late_schema;
 use crate::operators::stateful::StatefulPlan;
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use pelton_core::fault::element_type;
 use pelton_core::key::KeyEncoder;
 use pelton_expr::Expression;
