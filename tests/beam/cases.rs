@@ -7,7 +7,7 @@
 //! # Fails: cannot be divided       both fail, ours while it runs or when it opens something
 //! # Set: name=value                a variable of the template; `dir` is always there
 //! # File in.csv:                   a file in `dir`; its lines follow
-//! #| a,b
+//! #| a,b                          … of a Parquet file: its rows as a list of JSON objects
 //! # Written: out.json              rows of these files are compared too: json, csv, text or parquet by the name's end
 //! # Ours: {"a": 1}                 a row of our only output, where it cannot be compared
 //! pipeline: …

@@ -1,10 +1,14 @@
-//! Files that pipelines of both sides wrote, read back as rows.
+//! Files that pipelines of both sides wrote, read back as rows; and Parquet files for them to read.
 //!
 //! Names of shards are ours or Beam's; only what they begin with is compared.
 
 use super::ours::{parquet_files, rows};
 use super::value::Value;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Files of a folder whose names begin so, in order.
 pub fn beginning_with(folder: &Path, prefix: &str) -> Vec<PathBuf> {
@@ -40,4 +44,24 @@ fn csv(text: &str) -> Vec<Value> {
     let row =
         |line: &str| Value::Row(header.split(',').map(String::from).zip(line.split(',').map(|cell| Value::Text(cell.into()))).collect());
     lines.map(row).collect()
+}
+
+/// Writes rows of numbers, booleans and texts as a Parquet file for a case to read. The first row names the columns and has no nulls.
+pub fn write_parquet(path: &Path, rows: &str) {
+    let rows: Vec<Json> = serde_json::from_str(rows).expect("rows are a list of JSON objects");
+    let first = rows.first().and_then(Json::as_object).expect("there is a row");
+    let columns = first.iter().map(|(name, value)| {
+        let cells = || rows.iter().map(|row| &row[name]);
+        let column: ArrayRef = match value {
+            Json::Bool(_) => Arc::new(cells().map(Json::as_bool).collect::<BooleanArray>()),
+            Json::Number(number) if number.is_i64() => Arc::new(cells().map(Json::as_i64).collect::<Int64Array>()),
+            Json::Number(_) => Arc::new(cells().map(Json::as_f64).collect::<Float64Array>()),
+            _ => Arc::new(cells().map(Json::as_str).collect::<StringArray>()),
+        };
+        (name, column, true)
+    });
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length");
+    let file = std::fs::File::create(path).expect("a file of a case");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).and_then(|()| writer.close()).expect("a Parquet file");
 }

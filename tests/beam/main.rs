@@ -86,6 +86,7 @@ impl Tally {
 }
 
 fn main() {
+    let start = std::time::Instant::now();
     let arguments = arguments();
     if arguments.list {
         println!("beam: test");
@@ -115,7 +116,8 @@ fn main() {
     }
     let Tally { equal, known, not_yet, wrong } = tally;
     let pipelines = equal + known + not_yet + wrong;
-    println!("beam: pipelines={pipelines} equal={equal} known_differences={known} not_yet={not_yet} wrong={wrong}");
+    let seconds = start.elapsed().as_secs_f64();
+    println!("beam: pipelines={pipelines} equal={equal} known_differences={known} not_yet={not_yet} wrong={wrong} seconds={seconds:.0}");
     assert!(pipelines > 0, "nothing was compared");
     if wrong > 0 {
         std::process::exit(1);

@@ -2,7 +2,7 @@
 
 use super::cases::{Case, Expected};
 use super::compare::{Rules, difference, difference_of_rows};
-use super::files::written;
+use super::files::{write_parquet, written};
 use super::oracle::{Answer, Capture, Oracle, Request};
 use super::ours::{self, Outcome};
 use super::random::Plan;
@@ -123,7 +123,10 @@ fn folder(case: &Case) -> tempfile::TempDir {
     let base: PathBuf = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
     let folder = tempfile::Builder::new().prefix("pelton-beam-").tempdir_in(base).expect("a folder");
     for (name, content) in &case.files {
-        std::fs::write(folder.path().join(name), content).expect("a file of a case");
+        match name.ends_with(".parquet") {
+            true => write_parquet(&folder.path().join(name), content),
+            false => std::fs::write(folder.path().join(name), content).expect("a file of a case"),
+        }
     }
     std::fs::write(folder.path().join("case.yaml"), &case.yaml).expect("the pipeline");
     folder
