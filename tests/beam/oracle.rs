@@ -75,8 +75,8 @@ impl Oracle {
         oracle
     }
 
-    /// Runs one pipeline.
-    pub fn run(&mut self, request: &Request<'_>) -> Answer {
+    /// Begins to run a pipeline; [`Oracle::answer`] waits for it.
+    pub fn ask(&mut self, request: &Request<'_>) {
         self.asked += 1;
         let captures: Vec<Json> =
             request.captures.iter().map(|capture| json!({"name": capture.name, "line": capture.line, "output": capture.output})).collect();
@@ -84,6 +84,10 @@ impl Oracle {
             request.variables.iter().map(|(name, value)| (name.clone(), Json::String(value.clone()))).collect();
         let line = json!({"id": self.asked, "yaml": request.yaml, "file": request.file, "variables": variables, "captures": captures});
         writeln!(self.requests, "{line}").and_then(|()| self.requests.flush()).expect("Beam's process reads");
+    }
+
+    /// How the pipeline fared that was asked for last.
+    pub fn answer(&mut self) -> Answer {
         let answer = self.read();
         assert_eq!(answer["id"].as_u64(), Some(self.asked), "Beam's process answers in turn");
         if let Some(message) = answer["rejected"].as_str() {

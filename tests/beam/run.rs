@@ -85,27 +85,16 @@ impl Runner {
 
     fn both(&mut self, case: &Case) -> Both {
         let (ours_dir, beam_dir) = (folder(case), folder(case));
-        let captures;
-        let ours = {
-            let file = ours_dir.path().join("case.yaml");
-            let variables = variables(case, ours_dir.path());
-            let request = Request { yaml: &case.yaml, file: &file, variables: &variables, captures: &[] };
-            match ours::load(&request) {
-                Ok(loaded) => {
-                    captures = loaded.captures.clone();
-                    ours::run(loaded, &file, &self.io)
-                }
-                Err(outcome) => {
-                    captures = Vec::new();
-                    outcome
-                }
-            }
-        };
-        let beam = {
-            let variables = variables(case, beam_dir.path());
-            let file = beam_dir.path().join("case.yaml");
-            self.oracle.run(&Request { yaml: &case.yaml, file: &file, variables: &variables, captures: &captures })
-        };
+        let file = ours_dir.path().join("case.yaml");
+        let variables = variables_in(case, ours_dir.path());
+        let loaded = ours::load(&Request { yaml: &case.yaml, file: &file, variables: &variables, captures: &[] });
+        let captures = loaded.as_ref().map(|loaded| loaded.captures.clone()).unwrap_or_default();
+        // Both run at the same time.
+        let beam_variables = variables_in(case, beam_dir.path());
+        let beam_file = beam_dir.path().join("case.yaml");
+        self.oracle.ask(&Request { yaml: &case.yaml, file: &beam_file, variables: &beam_variables, captures: &captures });
+        let ours = loaded.map_or_else(|outcome| outcome, |loaded| ours::run(loaded, &file, &self.io));
+        let beam = self.oracle.answer();
         let read = |folder: &Path, ran: bool| case.written.iter().filter(|_| ran).map(|name| written(folder, name)).collect();
         Both {
             our_files: read(ours_dir.path(), matches!(ours, Outcome::Ran(_))),
@@ -132,7 +121,7 @@ fn folder(case: &Case) -> tempfile::TempDir {
     folder
 }
 
-fn variables(case: &Case, folder: &Path) -> Vec<(String, String)> {
+fn variables_in(case: &Case, folder: &Path) -> Vec<(String, String)> {
     let own = [("dir".to_string(), folder.display().to_string())];
     own.into_iter().chain(case.variables.iter().cloned()).collect()
 }
