@@ -100,9 +100,11 @@ class Recorder:
 
     def find(self, wanted):
         key = (wanted["name"], wanted["line"])
-        if key not in self.outputs:
+        # Lines inside of a provider's body are counted from its own beginning.
+        named = [outputs for (name, _), outputs in self.outputs.items() if name == wanted["name"]]
+        if key not in self.outputs and len(named) != 1:
             raise KeyError(f"no transform {key}; there are {sorted(map(str, self.outputs))}")
-        outputs, output = self.outputs[key], wanted["output"]
+        outputs, output = self.outputs.get(key) or named[0], wanted["output"]
         if output:
             return outputs[output]
         if len(outputs) == 1:

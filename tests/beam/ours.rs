@@ -10,7 +10,7 @@ use arrow::util::display::array_value_to_string;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pelton_core::Instant;
 use pelton_pipeline::graph::{Graph, Input, Node, Transform, WindowingInfo};
-use pelton_pipeline::{Settings, UncheckedPlugins};
+use pelton_pipeline::{Files, Settings, UncheckedPlugins};
 use pelton_runtime::RunOptions;
 use serde_json::json;
 use std::path::Path;
@@ -52,7 +52,8 @@ pub struct Loaded {
 /// Loads a pipeline and finds the outputs that nobody reads.
 pub fn load(request: &Request<'_>) -> Result<Loaded, Outcome> {
     let variables = request.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-    let settings = Settings { file: request.file.into(), text: request.yaml.into(), variables, ..Settings::default() };
+    let files = Files::read_by(|path| std::fs::read_to_string(path).map_err(|error| error.to_string()));
+    let settings = Settings { file: request.file.into(), text: request.yaml.into(), variables, files, ..Settings::default() };
     match pelton_pipeline::load(&settings, &pelton_connect::catalog(), &UncheckedPlugins) {
         Ok(mut graph) => {
             let captures = capture_leaves(&mut graph, request.file.parent().expect("a file lies in a folder"));
