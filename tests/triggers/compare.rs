@@ -152,7 +152,7 @@ impl Case<'_> {
             (happened(Happening::MergedAfterEnd) && ends(trigger) > 0, Difference::MergedWithLate),
             (happened(Happening::ProcessingTime) && may_confuse_processing_time(trigger, merges), Difference::ProcessingTimeInComposites),
             (self.has_ended_a_part(event) && has(trigger, &or_finally_goes_on), Difference::OrFinally),
-            (theirs_are_more && !self.has_new_rows(event) && (merges || ends(trigger) > 1), Difference::StaleTimers),
+            (theirs_are_more && !self.has_new_rows(event) && (merges || may_lose_a_timer(trigger)), Difference::StaleTimers),
             (happened(Happening::EmptyOnTime) && has(trigger, &begins_to_await_end), Difference::EndAwaitedAfterRow),
         ];
         possible.into_iter().find(|(is_possible, _)| *is_possible).map(|(_, difference)| difference)
@@ -276,6 +276,12 @@ fn begins_to_await_end(trigger: &Trigger) -> bool {
         Trigger::AfterWatermark { early: Some(early), .. } => has_default(early),
         _ => false,
     }
+}
+
+/// Several parts set a timer at the end of the window, or one does and another is ready whenever it is asked.
+fn may_lose_a_timer(trigger: &Trigger) -> bool {
+    let is_always = |part: &Trigger| *part == Trigger::Always;
+    ends(trigger) > 1 || (ends(trigger) == 1 && has(trigger, &is_always))
 }
 
 /// How many parts wait for the end of the window.
