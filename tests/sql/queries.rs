@@ -12,9 +12,9 @@ use pelton_tests::pelton::shards;
 use serde_json::{Value as Json, json};
 use std::path::Path;
 
-/// Windows are so many seconds long, and there are so many.
-const WINDOW: usize = 10;
-const WINDOWS: usize = 4;
+/// Windows are so many seconds long; rows lie in the first seconds of the epoch.
+const SIZE: i64 = 10;
+const SECONDS: usize = 40;
 const KEYS: &[Option<i64>] = &[Some(1), Some(2), Some(3), Some(4), None];
 const TEXTS: &[Option<&str>] = &[Some("a"), Some("b"), Some("ab"), Some(""), None];
 
@@ -25,10 +25,33 @@ struct Case {
     is_join: bool,
 }
 
-/// Columns of an input besides its time, and rows with the window that they are in.
+/// Values of a row; of a result, after the window's first second.
+type Row = Vec<Json>;
+
+/// Columns of an input besides its time, and rows with the second that they are of.
 struct Input {
     columns: &'static [&'static str],
-    rows: Vec<(usize, Vec<Json>)>,
+    rows: Vec<(i64, Row)>,
+}
+
+/// Fixed windows, or sliding ones, where a row is in several.
+#[derive(Clone, Copy)]
+struct Windows {
+    period: i64,
+}
+
+impl Windows {
+    fn yaml(self) -> String {
+        match self.period == SIZE {
+            true => format!("{{type: fixed, size: {SIZE}}}"),
+            false => format!("{{type: sliding, size: {SIZE}, period: {}}}", self.period),
+        }
+    }
+
+    /// The first seconds of all windows that hold a row.
+    fn starts(self) -> impl Iterator<Item = i64> {
+        (0..).map(move |number| self.period - SIZE + number * self.period).take_while(|start| *start < SECONDS as i64)
+    }
 }
 
 pub fn run(oracle: &mut Oracle, count: usize, seed: u64, tally: &mut Tally, verbose: bool) {
@@ -37,19 +60,20 @@ pub fn run(oracle: &mut Oracle, count: usize, seed: u64, tally: &mut Tally, verb
     for _ in 0..count {
         let a = input(&mut numbers, &["k BIGINT", "v BIGINT", "s VARCHAR", "f DOUBLE"], 60);
         let b = input(&mut numbers, &["k BIGINT", "w BIGINT", "s VARCHAR"], 40);
+        let windows = Windows { period: *numbers.pick(&[SIZE, SIZE, 5]) };
         let case = if numbers.once_in(3) { join(&mut numbers) } else { query(&mut numbers) };
         if verbose {
             println!("{}", case.transform);
         }
         *(if case.is_join { &mut tally.joins } else { &mut tally.queries }) += 1;
-        let theirs = match asked(oracle, &case.query, &a, &b) {
+        let theirs = match asked(oracle, &case.query, windows, &a, &b) {
             Ok(theirs) => theirs,
             Err(error) => {
                 tally.wrong(&format!("DuckDB refuses {}\n  {error}", case.query));
                 continue;
             }
         };
-        match ours(&case.transform, &a, &b, &theirs.0, &io) {
+        match ours(&case.transform, windows, &a, &b, &theirs.0, &io) {
             Ok(ours) => match difference(&ours, &theirs.1) {
                 None => tally.equal += 1,
                 Some(difference) => tally.wrong(&format!("{}\n  in DuckDB: {}\n  {difference}", case.transform, case.query)),
@@ -65,7 +89,7 @@ fn input(numbers: &mut Numbers, columns: &'static [&'static str], count: usize) 
         if columns.len() > 3 {
             values.push(json!((numbers.below(40) as f64 - 20.0) / 4.0));
         }
-        (numbers.below(WINDOWS), values)
+        (numbers.below(SECONDS) as i64, values)
     };
     Input { columns, rows: (0..count).map(|_| row()).collect() }
 }
@@ -159,12 +183,12 @@ fn join(numbers: &mut Numbers) -> Case {
 }
 
 /// What DuckDB says: names of columns, and the rows of all windows, each with its window before it.
-fn asked(oracle: &mut Oracle, query: &str, a: &Input, b: &Input) -> Result<(Vec<String>, Vec<Vec<Json>>), String> {
+fn asked(oracle: &mut Oracle, query: &str, windows: Windows, a: &Input, b: &Input) -> Result<(Vec<String>, Vec<Row>), String> {
     let (mut names, mut all) = (Vec::new(), Vec::new());
-    for window in 0..WINDOWS {
+    for window in windows.starts() {
         let table = |input: &Input| Table {
             columns: input.columns.iter().map(|column| column.to_string()).collect(),
-            rows: input.rows.iter().filter(|(own, _)| *own == window).map(|(_, row)| row.clone()).collect(),
+            rows: input.rows.iter().filter(|(second, _)| (window..window + SIZE).contains(second)).map(|(_, row)| row.clone()).collect(),
         };
         let answer = oracle.query(&[("a", table(a)), ("b", table(b))], query)?;
         names = answer.0;
@@ -173,12 +197,19 @@ fn asked(oracle: &mut Oracle, query: &str, a: &Input, b: &Input) -> Result<(Vec<
     Ok((names, all))
 }
 
-fn ours(transform: &str, a: &Input, b: &Input, names: &[String], io: &tokio::runtime::Runtime) -> Result<Vec<Vec<Json>>, String> {
+fn ours(
+    transform: &str,
+    windows: Windows,
+    a: &Input,
+    b: &Input,
+    names: &[String],
+    io: &tokio::runtime::Runtime,
+) -> Result<Vec<Row>, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write(&path.join("a.jsonl"), a);
     write(&path.join("b.jsonl"), b);
-    let at = path.display();
+    let (at, windowing) = (path.display(), windows.yaml());
     let text = format!(
         "pipeline:
   transforms:
@@ -188,8 +219,8 @@ fn ours(transform: &str, a: &Input, b: &Input, names: &[String], io: &tokio::run
     - {{type: AssignTimestamps, name: TimeB, input: ReadB, config: {{timestamp: at}}}}
     - {{type: MapToFields, name: OnlyA, input: TimeA, config: {{fields: {{k: k, v: v, s: s, f: f}}}}}}
     - {{type: MapToFields, name: OnlyB, input: TimeB, config: {{fields: {{k: k, w: w, s: s}}}}}}
-    - {{type: WindowInto, name: A, input: OnlyA, windowing: {{type: fixed, size: {WINDOW}}}}}
-    - {{type: WindowInto, name: B, input: OnlyB, windowing: {{type: fixed, size: {WINDOW}}}}}
+    - {{type: WindowInto, name: A, input: OnlyA, windowing: {windowing}}}
+    - {{type: WindowInto, name: B, input: OnlyB, windowing: {windowing}}}
     - {transform}
     - {{type: ExtractWindowingInfo, name: Window, input: Out, config: {{fields: {{the_window: window_start}}}}}}
     - {{type: WriteToJson, input: Window, config: {{path: {at}/out}}}}
@@ -204,9 +235,9 @@ fn ours(transform: &str, a: &Input, b: &Input, names: &[String], io: &tokio::run
     for shard in shards(&path.join("out")) {
         for line in shard.lines() {
             let row: Json = serde_json::from_str(line).unwrap();
-            let second: i64 = row["the_window"].as_str().and_then(|at| at.get(17..19)).and_then(|at| at.parse().ok()).unwrap();
+            let start = row["the_window"].as_str().and_then(|at| pelton_core::Instant::parse_rfc3339(at).ok()).unwrap();
             let values = names.iter().map(|name| row.get(name).cloned().unwrap_or(json!({"o": "no such column"})));
-            rows.push(std::iter::once(json!(second as usize / WINDOW)).chain(values).collect());
+            rows.push(std::iter::once(json!(start.micros() / 1_000_000)).chain(values).collect());
         }
     }
     Ok(rows)
@@ -214,17 +245,17 @@ fn ours(transform: &str, a: &Input, b: &Input, names: &[String], io: &tokio::run
 
 fn write(path: &Path, input: &Input) {
     let names: Vec<&str> = input.columns.iter().map(|column| column.split(' ').next().unwrap()).collect();
-    let lines = input.rows.iter().enumerate().map(|(number, (window, row))| {
+    let lines = input.rows.iter().map(|(second, row)| {
         let mut object: serde_json::Map<String, Json> = names.iter().map(|name| name.to_string()).zip(row.iter().cloned()).collect();
-        object.insert("at".into(), json!(window * WINDOW + number % WINDOW));
+        object.insert("at".into(), json!(second));
         format!("{}\n", Json::Object(object))
     });
     std::fs::write(path, lines.collect::<String>()).unwrap();
 }
 
 /// What two multisets of rows do not have in common.
-fn difference(ours: &[Vec<Json>], theirs: &[Vec<Json>]) -> Option<String> {
-    let mut left: Vec<&Vec<Json>> = theirs.iter().collect();
+fn difference(ours: &[Row], theirs: &[Row]) -> Option<String> {
+    let mut left: Vec<&Row> = theirs.iter().collect();
     let mut more = Vec::new();
     for row in ours {
         match left.iter().position(|other| row.len() == other.len() && row.iter().zip(*other).all(|(a, b)| rows::same(a, b))) {
@@ -235,6 +266,6 @@ fn difference(ours: &[Vec<Json>], theirs: &[Vec<Json>]) -> Option<String> {
     if more.is_empty() && left.is_empty() {
         return None;
     }
-    let some = |rows: &[&Vec<Json>]| rows.iter().take(3).map(|row| json!(row).to_string()).collect::<Vec<_>>().join(" ");
+    let some = |rows: &[&Row]| rows.iter().take(3).map(|row| json!(row).to_string()).collect::<Vec<_>>().join(" ");
     Some(format!("ours has {} rows more: {}\n  DuckDB's has {} more: {}", more.len(), some(&more), left.len(), some(&left)))
 }
