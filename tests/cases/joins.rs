@@ -139,6 +139,33 @@ fn sessions_hold_the_rows_of_both_inputs() {
     }
 }
 
+/// Rows of a window that a grouping gave out were added to every sliding window that holds the window's last instant.
+#[test]
+fn rows_behind_a_join_stay_in_their_sliding_window() {
+    let mut numbers = Numbers(17);
+    let (a, b) = (rows(&mut numbers, 80, 6), rows(&mut numbers, 80, 6));
+    let transforms = "    - {type: Join, name: J, input: {a: A, b: B}, windowing: {type: sliding, size: 10, period: 5}, config: {equalities: k, fields: {a: [k], b: {w: v}}}}
+    - {type: Combine, name: Count, input: J, config: {group_by: k, combine: {n: count}}}
+    - {type: ExtractWindowingInfo, name: Window, input: Count, config: {fields: {at: window_string}}}
+    - {type: MapToFields, name: Out, input: Window, config: {fields: {k: k, n: n, at: at}}}";
+    let mut want: std::collections::BTreeMap<(u64, i64), u64> = Default::default();
+    for start in (-5..50).step_by(5) {
+        let inside = |row: &&Row| (start..start + 10).contains(&(row.time as i64));
+        for a in a.iter().filter(inside) {
+            let partners = b.iter().filter(inside).filter(|b| a.key.is_some() && b.key == a.key).count() as u64;
+            if partners > 0 {
+                *want.entry((a.key.unwrap(), start)).or_default() += partners;
+            }
+        }
+    }
+    let want = want.iter().map(|((k, start), n)| json!({"k": k, "n": n, "at": format!("[{start}.0, {}.0)", start + 10)}));
+    let want = sorted(want);
+    assert!(want.len() > 40, "exercises little: {}", want.len());
+    for parallelism in ["1", "3"] {
+        assert_eq!(sorted(run(&a, &b, transforms, "", parallelism)), want, "at parallelism {parallelism}");
+    }
+}
+
 /// A window that has fired takes rows while lateness allows it, each a pane of its own that meets nothing of an earlier pane.
 #[test]
 fn late_rows_meet_no_earlier_pane_and_later_ones_go_to_the_output_late() {

@@ -15,6 +15,8 @@
 //! A row some of whose windows have fired is added to each of the others apart (the cell of key and window, into which the
 //! parts are merged when it fires), or gives a late pane, or goes to `late`: that costs a step for each window, and is rare.
 //!
+//! Rows that have their window already, since a grouping gave them out, are added to the cell of key and window too.
+//!
 //! Invariants: slices before `covered` are in suffixes or in the prefix, slices from it on in neither; a head exists while a
 //! slice of its key is covered and in a window to come; each (key, window) fires once at its end.
 
@@ -23,6 +25,7 @@ use super::plain::Plain;
 use super::way::{CLOSE, FIRE, SEAL, Way};
 use crate::failure::Failure;
 use crate::operator::Out;
+use crate::windows;
 use arrow::array::UInt32Array;
 use async_trait::async_trait;
 use pelton_core::batch::PaneTiming;
@@ -270,11 +273,39 @@ impl Sliced {
         }
         Ok(())
     }
+
+    /// Rows that a grouping gave out: each is in the one window that it came from, whatever its time.
+    async fn fixed_rows(&mut self, core: &mut Core, incoming: &Incoming, out: &mut Out) -> Result<(), Failure> {
+        let mut assigned: Vec<(u32, Window)> = Vec::with_capacity(incoming.batch.num_rows());
+        windows::for_each(&incoming.batch, self.window_fn, |row, window| assigned.push((row as u32, window)));
+        let (mut slots, mut picked, mut late) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, window) in assigned {
+            match lateness(window, core.plan.strategy.allowed_lateness, core.watermark) {
+                Lateness::Dropped => late.push((row, window)),
+                Lateness::Allowed => self.plain.late_pane(core, incoming, row, window, out).await?,
+                Lateness::OnTime => {
+                    let (slot, new) = core.cell(row as usize, window);
+                    if new {
+                        core.timers.set(slot, FIRE, window.end);
+                    }
+                    self.open += 1;
+                    slots.push(slot);
+                    picked.push(row);
+                }
+            }
+        }
+        core.add(&slots, incoming, Some(&UInt32Array::from(picked))).await?;
+        core.late(&incoming.batch, &late, out);
+        Ok(())
+    }
 }
 
 #[async_trait(?Send)]
 impl Way for Sliced {
     async fn rows(&mut self, core: &mut Core, incoming: &Incoming, out: &mut Out) -> Result<(), Failure> {
+        if incoming.batch.windows.is_some() {
+            return self.fixed_rows(core, incoming, out).await;
+        }
         let times = &incoming.batch.times;
         let (mut placed, mut table, mut stragglers) = (Vec::with_capacity(times.len()), Vec::new(), Vec::new());
         // Neighbours mostly share a slice.
