@@ -1,6 +1,7 @@
 //! Joins against loops over the same rows: every kind, two and three inputs, several parallelisms, nulls in keys, late rows.
 
 use super::{Value, balanced, json_rows, sorted, summary};
+use pelton_tests::pelton;
 use serde_json::json;
 
 /// A stream of numbers that is the same every time.
@@ -292,5 +293,57 @@ fn the_examples_of_the_page_hold() {
         }
         checked += 1;
     }
-    assert!(checked >= 2, "only {checked} examples were found");
+    assert!(checked >= 3, "only {checked} examples were found");
+}
+
+#[test]
+fn lookup_joins_equal_a_loop() {
+    let mut numbers = Numbers(19);
+    let (a, b) = (rows(&mut numbers, 300, 40), rows(&mut numbers, 1, 1));
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("table.csv");
+    std::fs::write(&table, (0..30).map(|id| format!("{id},name {id}\n")).fold("id,name\n".to_string(), |text, line| text + &line)).unwrap();
+    for (kind, kept) in [("left", true), ("inner", false)] {
+        let default = if kept { ", default: {n: none}" } else { "" };
+        let transforms = format!(
+            "    - {{type: LookupJoin, name: J, input: A, config: {{type: {kind}, table: {{type: ReadFromCsv, config: {{path: '{}'}}}}, on: {{k: id}}, fields: {{n: name}}{default}}}}}\n    - {{type: MapToFields, name: Out, input: J, config: {{fields: {{v: v, n: n}}}}}}",
+            table.display()
+        );
+        let found = |row: &Row| row.key.filter(|key| *key < 30).map(|key| format!("name {key}"));
+        let name = |row: &Row| found(row).or(kept.then(|| "none".to_string()));
+        let want: Vec<Value> = a.iter().filter_map(|row| name(row).map(|n| json!({"v": row.value, "n": n}))).collect();
+        assert!(want.len() > 100 && a.iter().any(|row| found(row).is_none()), "{kind} exercises little: {}", want.len());
+        for parallelism in ["1", "2"] {
+            assert_eq!(sorted(run(&a, &b, &transforms, "", parallelism)), sorted(&want), "{kind} at parallelism {parallelism}");
+        }
+    }
+}
+
+/// What is found once columns are known: where it stands, and what to do.
+#[test]
+fn joins_that_do_not_fit_their_columns_are_refused_with_the_place() {
+    let check = |transform: &str, code: i32, fragments: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pipeline.yaml");
+        let text = format!(
+            "pipeline:\n  transforms:\n    - {{type: Create, name: A, config: {{elements: [{{k: 1, s: x}}]}}}}\n    - {transform}\n    - {{type: WriteToJson, input: J, config: {{path: '{}/rows'}}}}\n",
+            folder.path().display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let said = pelton::run(&["run", file.to_str().unwrap(), "--quiet"]);
+        assert_eq!(said.code, code, "{said:?}");
+        for fragment in fragments {
+            assert!(said.err.contains(fragment), "`{fragment}` is not in\n{}", said.err);
+        }
+    };
+    let interval = "{type: IntervalJoin, name: J, input: {left: A, right: A}, config: {after: 5s, equalities: ";
+    check(&format!("{interval}[{{left: k, right: s}}]}}}}"), 2, &[":4:", "`left.k` is Int64 and `right.s` is Utf8", "CAST"]);
+    check(&format!("{interval}k, fields: {{left: [kk]}}}}}}"), 2, &[":4:", "the input `left` has no column `kk`", "did you mean `k`?"]);
+    let lookup = "{type: LookupJoin, name: J, input: A, config: {table: {type: Create, config: {elements: [{id: 1, t: a}, {id: 2, t: b}, {id: 1, t: c}]}}, ";
+    check(&format!("{lookup}on: {{k: idd}}}}}}"), 2, &[":4:", "the table has no column `idd`", "did you mean `id`?"]);
+    check(&format!("{lookup}on: {{s: id}}}}}}"), 2, &["`s` is Utf8 and `id` of the table is Int64"]);
+    check(&format!("{lookup}on: {{k: id}}, fields: {{s: t}}}}}}"), 2, &["the output would have two columns `s`"]);
+    check(&format!("{lookup}on: {{k: id}}, default: {{t: [1]}}}}}}"), 2, &["`default` of `t`, which is Utf8"]);
+    check(&format!("{lookup}on: {{k: id}}, default: {{x: 1}}}}}}"), 2, &["`default` names `x`", "added are t"]);
+    check(&format!("{lookup}on: {{k: id}}}}}}"), 1, &["two rows of one key", "{\"id\":1,\"t\":\"a\"} and {\"id\":1,\"t\":\"c\"}"]);
 }

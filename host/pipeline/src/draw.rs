@@ -162,6 +162,11 @@ fn describe(transform: &Transform) -> String {
             };
             format!("{}\n{rule}", equal.collect::<Vec<_>>().join(", "))
         }
+        Transform::LookupJoin(lookup) => {
+            let equal = lookup.on.iter().map(|key| format!("{} = {}", quoted(&key.input), key.table));
+            let again = lookup.refresh.map(|period| format!(" every {period}")).unwrap_or_default();
+            format!("{}\n{}{again}", equal.collect::<Vec<_>>().join(", "), lookup.table.kind)
+        }
         Transform::LogForTesting { level, .. } => match level {
             LogLevel::Error => "ERROR".to_string(),
             LogLevel::Info => "INFO".to_string(),

@@ -115,6 +115,8 @@ pub enum Transform {
     RollUp { group_by: Vec<(String, Expression)>, combine: Vec<Aggregate>, levels: Vec<(String, Duration)> },
     /// Rows of two inputs side by side where columns are equal and event times are near each other.
     TimedJoin(Box<TimedJoin>),
+    /// Each row with the row of a table that has its key.
+    LookupJoin(Box<LookupJoin>),
     /// All rows of all inputs.
     Flatten,
     /// Logs each row and passes it on.
@@ -191,6 +193,7 @@ impl Transform {
             Transform::Join(_) => "Join",
             Transform::Sql { .. } => "Sql",
             Transform::TimedJoin(join) => join.rule.kind(),
+            Transform::LookupJoin(_) => "LookupJoin",
             Transform::Flatten => "Flatten",
             Transform::LogForTesting { .. } => "LogForTesting",
             Transform::StripErrorMetadata => "StripErrorMetadata",
@@ -303,6 +306,45 @@ impl TimedRule {
             TimedRule::AsOf { .. } => "AsOfJoin",
         }
     }
+}
+
+/// What a LookupJoin does.
+#[derive(Clone, Debug)]
+pub struct LookupJoin {
+    /// Where the rows are that are looked up.
+    pub table: Table,
+    /// What must be equal.
+    pub on: Vec<LookupKey>,
+    /// Columns of the table that are added; `None`: all that are no keys.
+    pub fields: Option<Vec<JoinField>>,
+    /// Rows without a partner are filtered.
+    pub inner: bool,
+    /// What stands in added columns for rows without a partner; the rest is null.
+    pub default: Vec<(JoinField, Value)>,
+    /// How often the table is read again.
+    pub refresh: Option<Duration>,
+}
+
+/// A source that ends, read whole.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its `type:`.
+    pub kind: String,
+    /// Its config.
+    pub config: Value,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A column of the input that equals a column of a table.
+#[derive(Clone, Debug)]
+pub struct LookupKey {
+    /// Of the input.
+    pub input: Expression,
+    /// Of the table.
+    pub table: String,
+    /// Where that stands.
+    pub place: Place,
 }
 
 /// One column of a Combine.

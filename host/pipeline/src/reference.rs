@@ -125,6 +125,18 @@ pub static TRANSFORMS: &[TransformSpec] = &[
         keys: &[key("level", false, "`ERROR`, `INFO` (default) or `DEBUG`."), key("prefix", false, "Text before each row.")],
     },
     TransformSpec {
+        name: "LookupJoin",
+        doc: "Ours: each row with the row of a table that has its key; the table is read again from time to time. Explained in [Pelton's own transforms](pelton-transforms.md).",
+        keys: &[
+            key("table", true, "A source that ends: `{type: ReadFromCsv, config: {path: …}}`."),
+            key("on", true, "`{column of the input: column of the table}`."),
+            key("fields", false, "Columns of the table to add: a list, or `{new: old}`. Default: all but the keys."),
+            key("type", false, "`left` (default), or `inner`: rows without a partner are filtered."),
+            key("default", false, "`{column: value}` for rows without a partner; default: nulls."),
+            key("refresh", false, "How often the table is read again; default: never."),
+        ],
+    },
+    TransformSpec {
         name: "MapToFields",
         doc: "New columns from old.",
         keys: &[

@@ -5,6 +5,7 @@
 mod combine;
 mod connector;
 mod join;
+mod lookup_join;
 mod plugin;
 mod reshape;
 mod rows;
@@ -44,6 +45,7 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "IntervalJoin",
     "Join",
     "LogForTesting",
+    "LookupJoin",
     "MapToFields",
     "MatchAll",
     "Partition",
@@ -182,6 +184,7 @@ pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<
         "Join" => join::join(spec, &mut fields, report),
         "Sql" => sql::sql(spec, &mut fields, report),
         "IntervalJoin" => timed_join::interval_join(spec, &mut fields, report),
+        "LookupJoin" => Lowered::plain(lookup_join::lookup_join(&mut fields, context, report)),
         "AsOfJoin" => timed_join::as_of_join(spec, &mut fields, report),
         "Flatten" => Lowered { arity: Some(Arity::Many), ..Lowered::plain(Some(Transform::Flatten)) },
         "StripErrorMetadata" => Lowered::plain(Some(Transform::StripErrorMetadata)),

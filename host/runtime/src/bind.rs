@@ -6,6 +6,7 @@
 mod column_use;
 mod combine;
 mod join;
+mod lookup;
 mod plugin;
 mod rows;
 mod time;
@@ -15,6 +16,7 @@ use crate::failure::Failure;
 use crate::operator::{Port, Refusals};
 use crate::operators::combine::CombinePlan;
 use crate::operators::join::JoinPlan;
+use crate::operators::lookup_join::LookupPlan;
 use crate::operators::map::Column;
 use crate::operators::stateful::StatefulPlan;
 use crate::operators::timed_join::TimedJoinPlan;
@@ -97,6 +99,8 @@ pub enum OperatorPlan {
     Join(Box<JoinPlan>),
     /// The same, where event times are near each other.
     TimedJoin(Box<TimedJoinPlan>),
+    /// Rows beside rows of a table.
+    Lookup(Box<LookupPlan>),
     /// All rows of all inputs.
     Flatten,
     /// Logs.
@@ -151,6 +155,11 @@ impl Binder<'_> {
         for (node, source) in &sources {
             let open = OpenSource { schema: source.schema(), bounded: source.bounded(), element: source.error_element() };
             known.insert(*node, open);
+        }
+        for node in &self.graph.nodes {
+            if let Transform::LookupJoin(lookup) = &node.transform {
+                known.insert(node.id, self.open_table(node, &lookup.table, context(node)).await?);
+            }
         }
         let Expanded { graph, moved } = expand(self, &known)?;
         let mut known: HashMap<usize, OpenSource> = known.into_iter().map(|(node, source)| (moved[node], source)).collect();
@@ -246,6 +255,7 @@ impl Binder<'_> {
             Transform::Join(join) => self.join(&site, join)?,
             Transform::Sql { .. } => unreachable!("queries are expanded before they are bound"),
             Transform::TimedJoin(join) => self.timed_join(&site, join)?,
+            Transform::LookupJoin(lookup) => self.lookup_join(&site, lookup, &sources[&node.id].schema)?,
             Transform::Flatten => site.made(OperatorPlan::Flatten, flatten::union(&site.inputs).map_err(failed)?),
             Transform::LogForTesting { level, prefix } => {
                 site.made(OperatorPlan::Log { level: *level, prefix: prefix.clone().unwrap_or_default() }, input)

@@ -19,8 +19,8 @@ use crate::metrics::{NodeFigures, NodeMetrics, Scatter, WindowCounts};
 use crate::operator::{MAIN, Operator};
 use crate::operators::sink::{SinkOperator, Summaries};
 use crate::operators::{
-    combine, explode, filter, flatten, join, log, map, match_all, partition, plugin, reshuffle, set_watermark, stateful, strip, timed_join,
-    timestamps, validate, window_into, windowing_info,
+    combine, explode, filter, flatten, join, log, lookup_join, map, match_all, partition, plugin, reshuffle, set_watermark, stateful,
+    strip, timed_join, timestamps, validate, window_into, windowing_info,
 };
 use crate::source_task::{Head, SourceTask, run_source};
 use crate::splits::Splits;
@@ -67,6 +67,13 @@ pub struct RunOptions {
     pub parallelism: usize,
     /// For connectors.
     pub io: tokio::runtime::Handle,
+}
+
+impl RunOptions {
+    fn source_context(&self, transform: String, stop: &watch::Receiver<bool>) -> SourceContext {
+        let RunOptions { parallelism, base_dir, io, .. } = self;
+        SourceContext { transform, parallelism: *parallelism, base_dir: base_dir.clone(), io: io.clone(), stop: stop.clone() }
+    }
 }
 
 /// What can be watched while a pipeline runs, and read after it.
@@ -128,6 +135,7 @@ struct TaskPlan {
     stop: watch::Receiver<StopMode>,
     /// Groups that this source task keeps pace with.
     gates: Vec<Gate>,
+    tables: Tables,
 }
 
 /// An edge out of a task.
@@ -160,16 +168,9 @@ pub async fn prepare(graph: Graph, plugins: &[Arc<Plugin>], options: RunOptions)
         parallelism: options.parallelism,
         state_limit: (memory * STATE_SHARE / 100) as usize,
     };
-    let bound = binder
-        .bind(|node| SourceContext {
-            transform: node.name.clone(),
-            parallelism: options.parallelism,
-            base_dir: options.base_dir.clone(),
-            io: options.io.clone(),
-            stop: reading_stops.clone(),
-        })
-        .await?;
+    let bound = binder.bind(|node| options.source_context(node.name.clone(), &reading_stops)).await?;
     let Bound { graph, nodes, sources } = bound;
+    let tables = Arc::new(read_tables(&graph, &nodes, &options, &reading_stops).await?);
     let progress = Arc::new(Progress {
         nodes: graph
             .nodes
@@ -191,6 +192,7 @@ pub async fn prepare(graph: Graph, plugins: &[Arc<Plugin>], options: RunOptions)
         progress: progress.clone(),
         unbounded,
         stop: stop_seen,
+        tables,
     };
     let workers = layout.options.parallelism;
     let tasks = layout.tasks(sources).await?;
@@ -205,6 +207,27 @@ struct Layout {
     progress: Arc<Progress>,
     unbounded: bool,
     stop: watch::Receiver<StopMode>,
+    tables: Tables,
+}
+
+/// What lookup joins look up in, by node.
+type Tables = Arc<HashMap<usize, Arc<lookup_join::refresh::Shared>>>;
+
+/// Reads the table of every lookup join, before any row is read.
+async fn read_tables(
+    graph: &Graph,
+    nodes: &[BoundNode],
+    options: &RunOptions,
+    stop: &watch::Receiver<bool>,
+) -> Result<HashMap<usize, Arc<lookup_join::refresh::Shared>>, Failure> {
+    let mut tables = HashMap::new();
+    for (node, bound) in graph.nodes.iter().zip(nodes) {
+        let OperatorPlan::Lookup(plan) = &bound.plan else { continue };
+        let context = options.source_context(node.name.clone(), stop);
+        let table = lookup_join::refresh::Shared::start(plan.table.clone(), context).await;
+        tables.insert(node.id, table.map_err(|error| Failure::Connect { transform: node.name.clone(), error })?);
+    }
+    Ok(tables)
 }
 
 impl Layout {
@@ -269,6 +292,7 @@ impl Layout {
                     io: self.options.io.clone(),
                     stop: self.stop.clone(),
                     gates: Vec::new(),
+                    tables: self.tables.clone(),
                 });
             }
         }
@@ -445,6 +469,10 @@ impl TaskPlan {
                 Box::new(combine.with_metrics(self.progress.nodes[node].clone()))
             }
             OperatorPlan::Join(plan) => Box::new(join::Join::new(*plan, self.inputs_of_head(), self.progress.windows.clone(), refusals)?),
+            OperatorPlan::Lookup(plan) => {
+                let table = self.tables[&node].clone();
+                Box::new(lookup_join::LookupJoin::new(*plan, table, self.progress.nodes[node].clone(), refusals)?)
+            }
             OperatorPlan::TimedJoin(plan) => Box::new(timed_join::TimedJoin::new(*plan, self.inputs_of_head(), refusals)?),
             OperatorPlan::Flatten => Box::new(flatten::Flatten { schema }),
             OperatorPlan::Log { level, prefix } => Box::new(log::Log { level, prefix }),

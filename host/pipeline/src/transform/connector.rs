@@ -2,26 +2,20 @@
 
 use pelton_core::catalog::{ConfigFault, ConnectorSpec, Role, check_keys};
 
+use serde_json::Value;
+
 use super::{Arity, Lowered, error_handling, error_handling_of, own_config};
 use crate::graph::Transform;
 use crate::report::Report;
+use crate::source::Mark;
 use crate::syntax::Spec;
+use crate::yaml::Yaml;
 
 pub(super) fn connector_config(spec: &Spec<'_>, connector: &ConnectorSpec, report: &mut Report<'_>) -> Lowered {
     let config = own_config(spec, connector.has_errors);
     let error_output = error_handling_of(spec).filter(|_| connector.has_errors);
     let error_output = error_output.and_then(|given| error_handling(Some(given), &[], report));
-    let mut faults = check_keys(&config, connector.keys);
-    if config.is_object() {
-        for fault in (connector.check)(&config) {
-            if !faults.contains(&fault) {
-                faults.push(fault);
-            }
-        }
-    }
-    for fault in faults {
-        report_fault(spec, &fault, report);
-    }
+    check_config(connector, &config, spec.config, spec.kind_mark, report);
     let kind = connector.name.to_string();
     let (transform, arity) = match connector.role {
         Role::Source => (Transform::Source { kind, config }, Arity::None),
@@ -31,9 +25,24 @@ pub(super) fn connector_config(spec: &Spec<'_>, connector: &ConnectorSpec, repor
     Lowered { arity: Some(arity), has_main, error_output, ..Lowered::plain(Some(transform)) }
 }
 
-fn report_fault(spec: &Spec<'_>, fault: &ConfigFault, report: &mut Report<'_>) {
+/// Reports what is wrong with a connector's config, which stands at `written`; `kind_mark` is the place of its type.
+pub(super) fn check_config(connector: &ConnectorSpec, config: &Value, written: Option<&Yaml>, kind_mark: Mark, report: &mut Report<'_>) {
+    let mut faults = check_keys(config, connector.keys);
+    if config.is_object() {
+        for fault in (connector.check)(config) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+    }
+    for fault in faults {
+        report_fault(connector.name, written, kind_mark, &fault, report);
+    }
+}
+
+fn report_fault(kind: &str, written: Option<&Yaml>, kind_mark: Mark, fault: &ConfigFault, report: &mut Report<'_>) {
     let unknown_key = fault.message.starts_with("unknown key");
-    let mark = match (spec.config, fault.path.split_first()) {
+    let mark = match (written, fault.path.split_first()) {
         (Some(config), Some((key, []))) if unknown_key => {
             config.entries().unwrap_or_default().iter().find(|entry| entry.key == *key).map(|entry| entry.mark)
         }
@@ -41,6 +50,6 @@ fn report_fault(spec: &Spec<'_>, fault: &ConfigFault, report: &mut Report<'_>) {
         (Some(config), None) if config.entries().is_none() && !config.is_null() => Some(config.mark),
         _ => None,
     };
-    let message = format!("`{}`: {}", spec.kind, fault.message);
-    report.error_with_help(mark.unwrap_or(spec.kind_mark), message, fault.help.clone());
+    let message = format!("`{kind}`: {}", fault.message);
+    report.error_with_help(mark.unwrap_or(kind_mark), message, fault.help.clone());
 }

@@ -564,3 +564,24 @@ fn a_grouping_that_waits_for_an_end_that_never_comes() {
         assert!(load_with(&text, &[]).is_ok(), "{}", render(&load_with(&text, &[]).unwrap_err()));
     }
 }
+
+#[test]
+fn lookup_joins() {
+    let with = |config: &str| between(&format!("{{type: LookupJoin, config: {{{config}}}}}"));
+    let table = "table: {type: Create, config: {elements: [{id: 1}]}}";
+    check(&with("on: {a: id}").replace("type: Lookup", "type: ⟦Lookup"), &["`LookupJoin` needs `table`"]);
+    check(
+        &with("table: {type: ⟦ReadFromJsn}, on: {a: id}"),
+        &["no source `ReadFromJsn` to read a table with; did you mean `ReadFromJson`?"],
+    );
+    check(&with("table: {type: ⟦WriteToJson}, on: {a: id}"), &["there is no source `WriteToJson`"]);
+    check(
+        &with("table: {type: ReadFromJson, config: {⟦pth: x, path: y}}, on: {a: id}"),
+        &["`ReadFromJson`: unknown key `pth`; did you mean `path`?"],
+    );
+    check(&with(&format!("{table}, on: ⟦id")), &["`on` must be a mapping, not a string"]);
+    check(&with(&format!("{table}, on: {{a: id}}, type: ⟦outer")), &["a `LookupJoin` cannot be `outer`; known names: left, inner"]);
+    check(&with(&format!("{table}, on: {{a: id}}, type: inner, ⟦default: {{x: 1}}")), &["so `default` says nothing"]);
+    check(&with(&format!("{table}, on: {{a: id}}, refresh: ⟦0s")), &["`refresh` must be more than 0s"]);
+    check(&with(&format!("{table}, on: {{a: id}}, fields: {{n: id, ⟦n: id}}")), &["the key `n` is given twice"]);
+}

@@ -69,6 +69,10 @@ impl Binder<'_> {
                 ColumnUse { reads: (!self.late_is_read(node)).then_some(reads), passes: Passes::Nothing }
             }
             OperatorPlan::Join(plan) => self.use_of_sides(node, &plan.sides),
+            OperatorPlan::Lookup(plan) => {
+                let names = own.schemas[MAIN].fields().iter().rev().take(plan.table.missing.len()).map(|field| field.name().clone());
+                ColumnUse { reads: Some(columns(&mut plan.keys.iter())), passes: Passes::AllBut(names.collect()) }
+            }
             OperatorPlan::TimedJoin(plan) => self.use_of_sides(node, &plan.sides),
         }
     }

@@ -153,7 +153,7 @@ struct BoundJoin {
 }
 
 /// Whether values of two types have the same key bytes when they are equal.
-fn comparable(a: &DataType, b: &DataType) -> bool {
+pub(super) fn comparable(a: &DataType, b: &DataType) -> bool {
     let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
     a == b
         || (a.is_integer() && b.is_integer())

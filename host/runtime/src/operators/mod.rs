@@ -8,6 +8,7 @@ pub mod flatten;
 pub mod join;
 pub mod late;
 pub mod log;
+pub mod lookup_join;
 pub mod map;
 pub mod match_all;
 pub mod partition;
