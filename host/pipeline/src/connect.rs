@@ -218,7 +218,7 @@ impl<'y> Connector<'_, 'y, '_, '_> {
         let edge = |draft, output: &str| Edge { draft, output: output.to_string(), mark };
         let full = self.unique(format!("{name}/EnforceOutputSchema"));
         let own = self.drafts[draft].error_output.clone();
-        let validate = Transform::Validate { schema };
+        let validate = Transform::Validate { schema: Box::new(schema) };
         let validated = self.add(Draft { error_output: own.clone(), ..Draft::inserted(full, mark, validate, vec![edge(draft, "")]) });
         let errors = own.map(|own| {
             let both = vec![edge(draft, &own.name), edge(validated, &own.name)];

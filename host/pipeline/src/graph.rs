@@ -128,7 +128,7 @@ pub enum Transform {
     /// Spreads rows over the workers, at most `buckets` of them.
     Reshuffle { buckets: Option<usize> },
     /// Refuses rows that do not fit a JSON schema.
-    Validate { schema: JsonSchema },
+    Validate { schema: Box<JsonSchema> },
     /// The files that a pattern in each row matches.
     MatchAll { file_pattern: Option<String>, empty: EmptyMatch },
 }

@@ -60,7 +60,7 @@ enum StandsFor {
     /// Its definition is wrong, which has been told.
     Nothing,
     /// A pipeline with parameters.
-    Body { schema: JsonSchema, body: Yaml, requires_inputs: bool },
+    Body { schema: Box<JsonSchema>, body: Yaml, requires_inputs: bool },
     /// Another type, with other names for the keys of its config.
     Renamed { kind: String, keys: Vec<(String, String)>, defaults: Vec<Entry> },
 }
@@ -300,7 +300,7 @@ fn body(entry: &Entry, report: &mut Report<'_>) -> Option<StandsFor> {
         report.error(body.value.mark, format!("`body` must be a transform, or a block of text with one, not {}", body.value.kind()));
         return None;
     }
-    Some(StandsFor::Body { schema: schema.ok()?, body: body.value.clone(), requires_inputs })
+    Some(StandsFor::Body { schema: Box::new(schema.ok()?), body: body.value.clone(), requires_inputs })
 }
 
 /// New names of config keys to old ones. A string names another transform that has the same.

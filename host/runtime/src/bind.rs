@@ -268,7 +268,7 @@ impl Binder<'_> {
             Transform::Reshuffle { buckets } => site.made(OperatorPlan::Reshuffle { buckets: *buckets }, input),
             Transform::Validate { schema } => match schema.fault_of_columns(&input) {
                 Some(fault) => return Err(failed(fault)),
-                None => site.made(OperatorPlan::Validate { schema: Arc::new(schema.clone()) }, input),
+                None => site.made(OperatorPlan::Validate { schema: Arc::new(schema.as_ref().clone()) }, input),
             },
             Transform::MatchAll { file_pattern, empty } => {
                 let column = match_all::pattern_column(&input, file_pattern.as_deref()).map_err(failed)?;

@@ -11,7 +11,7 @@ use crate::yaml::{Entry, Yaml};
 
 pub(super) fn validate(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Transform> {
     let entry = fields.require("schema", report)?;
-    Some(Transform::Validate { schema: schema(entry, report)? })
+    Some(Transform::Validate { schema: Box::new(schema(entry, report)?) })
 }
 
 /// The schema that the rows of the main output must fit. As in Beam the errors go where the transform's own go.
