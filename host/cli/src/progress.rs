@@ -121,6 +121,12 @@ fn block(progress: &Progress, seconds: f64, rate: f64) -> String {
     for node in progress.figures() {
         let out: u64 = node.rows_out.iter().map(|(_, rows)| rows).sum();
         text.push_str(&format!("\n    {:<32} in {:>12}  out {:>12}", node.name, node.rows_in, out));
+        if let (Some(watermark), Some(lag)) = (&node.watermark, node.watermark_lag_seconds) {
+            text.push_str(&format!("  watermark {watermark}, {lag:.1} s behind the clock"));
+        }
+        if let Some(drift) = node.watermark_drift_seconds.filter(|drift| *drift > 0.0) {
+            text.push_str(&format!(", partitions {drift:.1} s apart"));
+        }
         for (word, rows) in [("errors", node.errors), ("late", node.late), ("waits", node.waits)] {
             if rows > 0 {
                 text.push_str(&format!("  {word} {rows}"));

@@ -80,6 +80,11 @@ impl Summary {
                 node.held,
                 out.join(", ")
             );
+            if let Some(watermark) = &node.watermark {
+                let drift = node.watermark_drift_seconds.filter(|drift| *drift > 0.0);
+                let drift = drift.map(|drift| format!(", partitions {drift:.1} s apart")).unwrap_or_default();
+                let _ = writeln!(text, "{:<width$}    watermark {watermark}{drift}", "");
+            }
             if !node.balanced() {
                 let _ = writeln!(text, "{:<width$}  these do not add up: please report it", "");
             }

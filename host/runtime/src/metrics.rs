@@ -42,6 +42,8 @@ pub struct NodeMetrics {
     pub lag: AtomicI64,
     /// The smallest output watermark of its tasks is not tracked here; this is the last one that a task gave out.
     pub watermark: AtomicI64,
+    /// How far the fastest split is ahead of the slowest, microseconds, in the task that said so last; -1 = unknown.
+    pub drift: AtomicI64,
     /// The user's metrics, by name.
     pub user: Mutex<BTreeMap<String, UserMetric>>,
     /// Keys that had a tenth of some task's rows, and how many they have at least.
@@ -117,6 +119,7 @@ impl NodeMetrics {
             waits: AtomicU64::new(0),
             lag: AtomicI64::new(-1),
             watermark: AtomicI64::new(Instant::MIN.micros()),
+            drift: AtomicI64::new(-1),
             user: Mutex::new(BTreeMap::new()),
             hot: Mutex::new(BTreeMap::new()),
         }
@@ -142,8 +145,11 @@ impl NodeMetrics {
         keys
     }
 
-    /// Adds an account.
-    pub fn account(&self, account: Account) {
+    /// Adds what a call says of itself.
+    pub fn account(&self, account: Account, drift: Option<i64>) {
+        if let Some(drift) = drift {
+            self.drift.store(drift, Relaxed);
+        }
         self.rows_in.fetch_add(account.copies, Relaxed);
         self.led.fetch_add(account.led, Relaxed);
         self.filtered.fetch_add(account.filtered, Relaxed);
@@ -151,9 +157,12 @@ impl NodeMetrics {
         self.late.fetch_add(account.late, Relaxed);
     }
 
-    /// A copy of the figures.
-    pub fn snapshot(&self) -> NodeFigures {
+    /// A copy of the figures at `now`.
+    pub fn snapshot(&self, now: Instant) -> NodeFigures {
         let lag = self.lag.load(Relaxed);
+        let watermark =
+            Some(Instant::from_micros_saturating(self.watermark.load(Relaxed))).filter(|at| *at > Instant::MIN && *at < Instant::MAX);
+        let drift = self.drift.load(Relaxed);
         NodeFigures {
             name: self.name.clone(),
             kind: self.kind.clone(),
@@ -168,9 +177,9 @@ impl NodeMetrics {
             busy_seconds: self.busy_nanos.load(Relaxed) as f64 / 1e9,
             waits: self.waits.load(Relaxed),
             lag: (lag >= 0).then_some(lag),
-            watermark: Some(Instant::from_micros_saturating(self.watermark.load(Relaxed)))
-                .filter(|at| *at > Instant::MIN && *at < Instant::MAX)
-                .map(|at| at.to_string()),
+            watermark: watermark.map(|at| at.to_string()),
+            watermark_lag_seconds: watermark.map(|at| (now.micros() - at.micros()) as f64 / 1e6),
+            watermark_drift_seconds: (drift >= 0).then_some(drift as f64 / 1e6),
             user: self.user.lock().expect("no holder of this lock panics").clone(),
             hot_keys: self.hot_keys(),
         }
@@ -208,6 +217,10 @@ pub struct NodeFigures {
     pub lag: Option<i64>,
     /// RFC 3339, once it has left the beginning and before the end.
     pub watermark: Option<String>,
+    /// How far the watermark is behind the clock.
+    pub watermark_lag_seconds: Option<f64>,
+    /// Where watermarks are made: how far the fastest split of a task is ahead of its slowest.
+    pub watermark_drift_seconds: Option<f64>,
     /// The user's metrics.
     pub user: BTreeMap<String, UserMetric>,
     /// Of a grouping: keys with more than a tenth of the rows, the heaviest first.

@@ -69,12 +69,14 @@ pub struct Out {
     pub account: Account,
     /// Processing time of this call.
     pub now: Instant,
+    /// How far the splits whose watermarks are made here are apart, microseconds.
+    pub drift: Option<i64>,
 }
 
 impl Out {
     /// Empty.
     pub fn new(now: Instant) -> Out {
-        Out { messages: Vec::new(), account: Account::default(), now }
+        Out { messages: Vec::new(), account: Account::default(), now, drift: None }
     }
 
     /// Rows for one output; an empty batch is dropped.

@@ -9,6 +9,7 @@
 use crate::alignment::{Alignment, Gate};
 use crate::bind::{Binder, Bound, BoundNode, OperatorPlan};
 use crate::channel::{Inputs, Receiver, Sender, channel};
+use crate::clock;
 
 use crate::error_budget::{ErrorBudget, TaskBudget};
 use crate::exchange::{Division, Exchange, KeyDivision};
@@ -93,7 +94,7 @@ pub struct Progress {
 impl Progress {
     /// The figures of every transform now.
     pub fn figures(&self) -> Vec<NodeFigures> {
-        self.nodes.iter().map(|node| node.snapshot()).collect()
+        self.nodes.iter().map(|node| node.snapshot(clock::now())).collect()
     }
 
     /// What sinks wrote, by transform.

@@ -144,6 +144,7 @@ impl State {
     }
 
     fn advance(&mut self, out: &mut Out) {
+        out.drift = self.splits.drift(out.now);
         if let Some(watermark) = self.splits.watermark(out.now) {
             out.control(Message::Watermark(watermark));
         }

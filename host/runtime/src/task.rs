@@ -76,7 +76,7 @@ impl Operators {
     /// Routes messages that the head of a source stage made.
     pub async fn emit(&mut self, slot: usize, out: Out) -> Result<(), Failure> {
         let head = &mut self.slots[slot];
-        head.metrics.account(out.account);
+        head.metrics.account(out.account, out.drift);
         if let Some(budget) = &head.budget {
             budget.emitted(&out)?;
         }
@@ -155,7 +155,7 @@ impl Operators {
                 budget.closed(at)?;
             }
         }
-        slot.metrics.account(out.account);
+        slot.metrics.account(out.account, out.drift);
         slot.metrics.busy_nanos.fetch_add(watch.nanos(), Relaxed);
         Ok(out)
     }

@@ -85,6 +85,7 @@ impl Operator for SetWatermark {
 
 impl SetWatermark {
     fn advance(&mut self, out: &mut Out) {
+        out.drift = self.splits.drift(out.now);
         let Some(watermark) = self.splits.any().then(|| self.splits.watermark(out.now)).flatten() else { return };
         self.publish(match watermark {
             Watermark::Active(at) if at > Instant::MIN => Some(at),

@@ -99,6 +99,7 @@ impl Operator for AssignTimestamps {
 
 impl AssignTimestamps {
     fn advance(&mut self, out: &mut Out) {
+        out.drift = self.splits.drift(out.now);
         if let Some(watermark) = self.splits.any().then(|| self.splits.watermark(out.now)).flatten() {
             out.control(Message::Watermark(watermark));
         }
