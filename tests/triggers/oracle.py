@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 
 import apache_beam as beam
 import yaml
@@ -120,14 +121,19 @@ def main():
   look()
   out = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)
-  for line in sys.stdin:
-    request = json.loads(line)
-    try:
-      answer = transcripts(request['transcripts']) if 'transcripts' in request else run(request['strategy'], request['events'])
-    except Exception as error:  # pylint: disable=broad-except
-      answer = {'error': '%s: %s' % (type(error).__name__, error)}
-    out.write(json.dumps(answer) + '\n')
-    out.flush()
+  # Beam leaves a folder behind for each pipeline that stalls.
+  with tempfile.TemporaryDirectory() as folder:
+    tempfile.tempdir = folder
+    for line in sys.stdin:
+      out.write(json.dumps(answer(json.loads(line))) + '\n')
+      out.flush()
+
+
+def answer(request):
+  try:
+    return transcripts(request['transcripts']) if 'transcripts' in request else run(request['strategy'], request['events'])
+  except Exception as error:  # pylint: disable=broad-except
+    return {'error': '%s: %s' % (type(error).__name__, error)}
 
 
 if __name__ == '__main__':
