@@ -153,9 +153,9 @@ impl Core {
                 added.map_err(|message| Failure::Aggregate { transform: self.refusals.transform.clone(), message })?;
             }
         }
-        for number in 0..self.aggregates.len() {
-            if let Aggregate::Plugin(plugin) = &mut self.aggregates[number] {
-                let Some(value) = &values[number] else { return Err(self.internal("an aggregate of a plugin has a value")) };
+        for (aggregate, value) in self.aggregates.iter_mut().zip(&values) {
+            if let Aggregate::Plugin(plugin) = aggregate {
+                let value = value.as_ref().expect("only a count goes without a value");
                 let rows = (&incoming.batch, picked);
                 plugin.add(&mut self.cells, slots, value, rows, self.metrics.as_deref(), &self.refusals).await?;
             }
