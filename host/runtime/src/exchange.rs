@@ -66,7 +66,7 @@ impl Exchange {
         let rest = match &mut self.lift {
             None => Some(batch),
             Some(lift) => {
-                let rest = lift.take(batch)?;
+                let rest = lift.take(batch).await?;
                 if lift.is_full() {
                     waits += self.flush(Due::All).await?;
                 }

@@ -16,9 +16,9 @@
 
 use crate::exchange::{encode, group_columns};
 use crate::failure::Failure;
+use crate::metrics::NodeMetrics;
 use crate::operator::{Out, Refusals};
-use crate::operators::aggregate::Aggregator;
-use crate::operators::combine::CombinePlan;
+use crate::operators::combine::{Aggregate, CombinePlan};
 use crate::windows;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -27,7 +27,6 @@ use pelton_core::key::{KeyEncoder, Keys, group_owner, key_group, key_hash};
 use pelton_core::lifting::Lifting;
 use pelton_core::pane::PaneRule;
 use pelton_core::{Batch, Instant, Positions, Window};
-use pelton_expr::Expression;
 use pelton_pipeline::graph::AggregateFunction;
 use pelton_state::{Cells, ColumnId, Slot};
 use std::sync::Arc;
@@ -44,7 +43,9 @@ pub struct Lift {
     keys: Keys,
     cells: Cells,
     rows: ColumnId,
-    aggregators: Vec<Aggregator>,
+    aggregates: Vec<Aggregate>,
+    /// For the metrics of plugins' aggregates.
+    pub metrics: Option<Arc<NodeMetrics>>,
     schema: SchemaRef,
     /// The last watermark that went through the exchange.
     watermark: Instant,
@@ -66,9 +67,9 @@ pub enum Due {
 
 /// Whether rows for a grouping may be aggregated before they get there.
 pub fn can_lift(plan: &CombinePlan) -> bool {
-    use AggregateFunction::{Concat, Group, Plugin};
-    // A list is as long as its rows are many: nothing is gained. A plugin would run in tasks that have no instance of it.
-    let stays = |function: &AggregateFunction| matches!(function, Group | Concat | Plugin { .. });
+    use AggregateFunction::{Concat, Group};
+    // A list is as long as its rows are many: nothing is gained.
+    let stays = |function: &AggregateFunction| matches!(function, Group | Concat);
     PaneRule::new(&plan.strategy).is_default()
         && plan.levels.is_empty()
         && plan.strategy.window_fn.is_single()
@@ -82,14 +83,9 @@ impl Lift {
         let failed = |message: String| Failure::Internal { transform: transform.into(), message };
         let mut cells = Cells::default();
         let rows = cells.declare(0i64);
-        let aggregators = plan
-            .aggregates
-            .iter()
-            .map(|(function, value)| Aggregator::new(function, value.as_ref().map(Expression::data_type), &mut cells))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
+        let aggregates = Aggregate::all(plan, transform, &mut cells)?;
         let mut fields = vec![Field::new("key", DataType::Binary, false), Field::new("rows", DataType::Int64, false)];
-        let types: Vec<DataType> = aggregators.iter().flat_map(Aggregator::partial_types).collect();
+        let types: Vec<DataType> = aggregates.iter().flat_map(Aggregate::partial_types).collect();
         let large = types.contains(&DataType::Binary);
         fields.extend(types.into_iter().enumerate().map(|(number, data_type)| Field::new(format!("state{number}"), data_type, false)));
         Ok(Lift {
@@ -98,7 +94,8 @@ impl Lift {
             keys: Keys::default(),
             cells,
             rows,
-            aggregators,
+            aggregates,
+            metrics: None,
             schema: Arc::new(Schema::new(fields)),
             watermark: Instant::MIN,
             trusted: true,
@@ -124,7 +121,7 @@ impl Lift {
     }
 
     /// Takes the rows that are certainly on time and gives the others back.
-    pub fn take(&mut self, batch: Batch) -> Result<Option<Batch>, Failure> {
+    pub async fn take(&mut self, batch: Batch) -> Result<Option<Batch>, Failure> {
         if !self.trusted || !self.lifting.tries(batch.num_rows() as u64) {
             return Ok(Some(batch));
         }
@@ -140,7 +137,7 @@ impl Lift {
             }
             taken.push((row as u32, table.len() as u32 - 1));
         });
-        self.add(&batch, &taken, &table)?;
+        self.add(&batch, &taken, &table).await?;
         Ok(match left.len() {
             0 => None,
             all if all == batch.num_rows() => Some(batch),
@@ -148,7 +145,7 @@ impl Lift {
         })
     }
 
-    fn add(&mut self, batch: &Batch, rows: &[(u32, u32)], table: &[Window]) -> Result<(), Failure> {
+    async fn add(&mut self, batch: &Batch, rows: &[(u32, u32)], table: &[Window]) -> Result<(), Failure> {
         let some: Batch;
         let (batch, numbers): (&Batch, Vec<(u32, u32)>) = if rows.len() == batch.num_rows() {
             (batch, rows.to_vec())
@@ -164,7 +161,8 @@ impl Lift {
         let mut cells = self.cells.touch(&slots);
         let counts = cells.column::<i64>(self.rows);
         slots.iter().for_each(|slot| counts[*slot as usize] += 1);
-        for (aggregator, (_, value)) in self.aggregators.iter_mut().zip(&self.plan.aggregates) {
+        let mut values: Vec<Option<ArrayRef>> = Vec::with_capacity(self.aggregates.len());
+        for (aggregate, (_, value)) in self.aggregates.iter_mut().zip(&self.plan.aggregates) {
             let value: Option<ArrayRef> = match value {
                 None => None,
                 Some(expression) => {
@@ -173,8 +171,17 @@ impl Lift {
                     Some(evaluated.array)
                 }
             };
-            let added = aggregator.add(&mut cells, &slots, &batch.times, value.as_ref());
-            added.map_err(|message| Failure::Aggregate { transform: self.refusals.transform.clone(), message })?;
+            if let Aggregate::Own(own) = aggregate {
+                let added = own.add(&mut cells, &slots, &batch.times, value.as_ref());
+                added.map_err(|message| Failure::Aggregate { transform: self.refusals.transform.clone(), message })?;
+            }
+            values.push(value);
+        }
+        for (aggregate, value) in self.aggregates.iter_mut().zip(&values) {
+            if let (Aggregate::Plugin(plugin), Some(value)) = (aggregate, value) {
+                let metrics = self.metrics.as_deref();
+                plugin.add(&mut self.cells, &slots, value, (batch, None), metrics, &self.refusals).await?;
+            }
         }
         Ok(())
     }
@@ -211,7 +218,7 @@ impl Lift {
             Arc::new(BinaryArray::from_iter_values(slots.iter().map(|slot| self.cells.key(*slot).key))),
             Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| counts[*slot as usize]))),
         ];
-        columns.extend(self.aggregators.iter().flat_map(|aggregator| aggregator.partial(&self.cells, slots)));
+        columns.extend(self.aggregates.iter().flat_map(|aggregate| aggregate.partial(&self.cells, slots)));
         let rows = RecordBatch::try_new(self.schema.clone(), columns)
             .map_err(|error| Failure::Internal { transform: self.refusals.transform.clone(), message: error.to_string() })?;
         let mut table: Vec<Window> = Vec::new();

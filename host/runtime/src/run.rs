@@ -375,7 +375,9 @@ impl TaskPlan {
             // One task that aggregates what it reads itself has nothing to gain.
             let lift = match &self.bound[head].plan {
                 OperatorPlan::Combine(plan) if can_lift(plan) && (targets.len() > 1 || plan.group_by.is_empty()) => {
-                    Some(Box::new(Lift::new(plan, &self.graph.nodes[head].name)?))
+                    let mut lift = Lift::new(plan, &self.graph.nodes[head].name)?;
+                    lift.metrics = Some(self.progress.nodes[head].clone());
+                    Some(Box::new(lift))
                 }
                 _ => None,
             };

@@ -10,7 +10,7 @@ use crate::operators::late::late_schema;
 use arrow::util::display::array_value_to_string;
 use pelton_core::watermark::{Merged, Watermark};
 use pelton_core::{Duration, WindowFn, WindowingStrategy};
-use pelton_expr::Language;
+use pelton_expr::{Expression, Language};
 use proptest::prelude::*;
 use std::task::{Context, Poll, Waker};
 

@@ -8,11 +8,13 @@ use crate::operator::{Out, Port, Refusals};
 use crate::operators::aggregate::Aggregator;
 use crate::operators::late::late_batch;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::datatypes::DataType;
 use pelton_core::batch::{MAX_ROWS, PaneInfo, RowWindows};
 use pelton_core::key::{KeyEncoder, Keys};
 use pelton_core::key_decode::KeyDecoder;
 use pelton_core::{Batch, Instant, Positions, Window};
 use pelton_expr::Expression;
+use pelton_pipeline::graph::AggregateFunction;
 use pelton_plugin::PluginError;
 use pelton_state::{CellKey, Cells, ColumnId, Slot, Timers};
 use std::sync::Arc;
@@ -42,9 +44,44 @@ pub struct Core {
 }
 
 /// A column of results and its state.
-enum Aggregate {
+pub(crate) enum Aggregate {
     Own(Aggregator),
     Plugin(Box<PluginAggregate>),
+}
+
+impl Aggregate {
+    /// All aggregates of a plan, with their columns declared in `cells`.
+    pub(crate) fn all(plan: &CombinePlan, transform: &str, cells: &mut Cells) -> Result<Vec<Aggregate>, Failure> {
+        let one = |(number, (function, value)): (usize, &(AggregateFunction, Option<Expression>))| {
+            Ok(match plan.plugins.get(number).and_then(Option::as_ref) {
+                Some(binding) => {
+                    let opened = PluginAggregate::new(binding, cells);
+                    Aggregate::Plugin(Box::new(opened.map_err(|error| Failure::Plugin { transform: transform.into(), error })?))
+                }
+                None => {
+                    let opened = Aggregator::new(function, value.as_ref().map(Expression::data_type), cells);
+                    Aggregate::Own(opened.map_err(|message| Failure::Internal { transform: transform.into(), message })?)
+                }
+            })
+        };
+        plan.aggregates.iter().enumerate().map(one).collect()
+    }
+
+    /// The types of the columns of [`Aggregate::partial`].
+    pub(crate) fn partial_types(&self) -> Vec<DataType> {
+        match self {
+            Aggregate::Own(own) => own.partial_types(),
+            Aggregate::Plugin(_) => vec![DataType::Binary],
+        }
+    }
+
+    /// What cells hold, as columns that another task can merge.
+    pub(crate) fn partial(&self, cells: &Cells, slots: &[Slot]) -> Vec<ArrayRef> {
+        match self {
+            Aggregate::Own(own) => own.partial(cells, slots),
+            Aggregate::Plugin(plugin) => vec![plugin.partial(cells, slots)],
+        }
+    }
 }
 
 /// A batch whose values have been computed; its keys are in [`Core::keys`].
@@ -74,20 +111,7 @@ impl Core {
         let failed = |message: String| Failure::Internal { transform: refusals.transform.clone(), message };
         let mut cells = Cells::default();
         let rows = cells.declare(0i64);
-        let mut aggregates = Vec::with_capacity(plan.aggregates.len());
-        for (number, (function, value)) in plan.aggregates.iter().enumerate() {
-            aggregates.push(match plan.plugins.get(number).and_then(Option::as_ref) {
-                Some(binding) => {
-                    let opened = PluginAggregate::new(binding, &mut cells);
-                    let opened = opened.map_err(|error| Failure::Plugin { transform: refusals.transform.clone(), error })?;
-                    Aggregate::Plugin(Box::new(opened))
-                }
-                None => {
-                    let value = value.as_ref().map(Expression::data_type);
-                    Aggregate::Own(Aggregator::new(function, value, &mut cells).map_err(failed)?)
-                }
-            });
-        }
+        let aggregates = Aggregate::all(&plan, &refusals.transform, &mut cells)?;
         Ok(Core {
             encoder: KeyEncoder::new(&plan.group_types).map_err(failed)?,
             decoder: KeyDecoder::new(&plan.group_types).map_err(failed)?,
@@ -187,17 +211,22 @@ impl Core {
     }
 
     /// Adds partial results to cells: row `i` of the columns, which hold `counts[i]` rows, to `slots[i]`.
-    pub fn add_partial(&mut self, slots: &[Slot], counts: &[i64], columns: &[ArrayRef]) -> Result<(), Failure> {
+    pub async fn add_partial(&mut self, slots: &[Slot], counts: &[i64], columns: &[ArrayRef]) -> Result<(), Failure> {
         let rows = self.cells.write::<i64>(self.rows, slots);
         slots.iter().zip(counts).for_each(|(slot, count)| rows[*slot as usize] += count);
         let mut rest = columns;
         for number in 0..self.aggregates.len() {
-            let Aggregate::Own(own) = &mut self.aggregates[number] else {
-                return Err(self.internal("aggregates of plugins are not lifted"));
-            };
-            let (columns, others) = rest.split_at(own.partial_types().len());
-            let added = own.add_partial(&mut self.cells, slots, columns);
-            added.map_err(|message| self.aggregate(message))?;
+            let (columns, others) = rest.split_at(self.aggregates[number].partial_types().len());
+            match &mut self.aggregates[number] {
+                Aggregate::Own(own) => {
+                    let added = own.add_partial(&mut self.cells, slots, columns);
+                    added.map_err(|message| self.aggregate(message))?;
+                }
+                Aggregate::Plugin(plugin) => {
+                    let added = plugin.add_partial(&mut self.cells, slots, &columns[0]).await;
+                    added.map_err(|error| self.plugin(error))?;
+                }
+            }
             rest = others;
         }
         Ok(())

@@ -23,6 +23,7 @@ mod sliced;
 mod tests;
 mod way;
 
+pub(crate) use self::core::Aggregate;
 use self::core::{Core, Incoming};
 use self::hot::HotKeys;
 use self::levels::Levels;
@@ -175,7 +176,7 @@ impl Operator for Combine {
         let windows = batch.windows.as_ref().ok_or_else(|| self.core.internal("partial results have windows"))?;
         let rows: Vec<(u32, u32)> = windows.index.iter().enumerate().map(|(row, window)| (row as u32, *window)).collect();
         let slots = self.way.cells(&mut self.core, &rows, &windows.table)?;
-        self.core.add_partial(&slots, counts, &columns[2..])?;
+        self.core.add_partial(&slots, counts, &columns[2..]).await?;
         self.measure()?;
         Ok(counts.iter().sum::<i64>() as u64)
     }

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::metrics::NodeMetrics;
 use crate::operator::{Out, Refusals};
 use crate::operators::plugin::count;
-use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, UInt32Array};
 use arrow::compute::take;
 use pelton_core::{Batch, Instant, RowError};
 use pelton_plugin::{CombineBinding, CombineInstance, MetricSpec, PluginError};
@@ -97,19 +97,43 @@ impl PluginAggregate {
         let pairs: Vec<(Slot, Slot)> = into.iter().copied().zip(from.iter().copied()).collect();
         for pairs in pairs.chunks(MAX_MERGED) {
             let column = cells.column::<Vec<u8>>(self.column);
-            let held = |slot: Slot| accumulator(&column[slot as usize]);
-            let full: Vec<(Slot, Slot)> = pairs.iter().copied().filter(|(_, from)| held(*from).is_some()).collect();
-            let groups = Groups::of(full.iter().map(|(into, _)| *into));
-            let mut accumulators: Vec<(&[u8], u32)> =
-                full.iter().zip(&groups.numbers).filter_map(|((_, from), group)| Some((held(*from)?, *group))).collect();
-            accumulators.extend(groups.slots.iter().zip(0..).filter_map(|(slot, group)| Some((held(*slot)?, group))));
-            if accumulators.is_empty() {
-                continue;
-            }
-            let (bytes, numbers): (Vec<&[u8]>, Vec<u32>) = accumulators.into_iter().unzip();
-            let merged = self.instance.merge(&bytes, &numbers, groups.slots.len() as u32).await?;
-            self.keep(cells, &groups.slots, merged.into_iter());
+            let held = pairs.iter().filter_map(|(into, from)| Some((*into, accumulator(&column[*from as usize])?.to_vec())));
+            let held: Vec<_> = held.collect();
+            self.add_held(cells, &held).await?;
         }
+        Ok(())
+    }
+
+    /// What cells hold, for another task to merge.
+    pub fn partial(&self, cells: &Cells, slots: &[Slot]) -> ArrayRef {
+        let column = cells.column::<Vec<u8>>(self.column);
+        Arc::new(BinaryArray::from_iter_values(slots.iter().map(|slot| column[*slot as usize].as_slice())))
+    }
+
+    /// Adds what cells of another task held: entry `i` to `slots[i]`.
+    pub async fn add_partial(&mut self, cells: &mut Cells, slots: &[Slot], partial: &ArrayRef) -> Result<(), PluginError> {
+        let partial = partial.as_binary::<i32>();
+        let pairs: Vec<(Slot, usize)> = slots.iter().copied().zip(0..).collect();
+        for pairs in pairs.chunks(MAX_MERGED) {
+            let held = pairs.iter().filter_map(|(slot, entry)| Some((*slot, accumulator(partial.value(*entry))?.to_vec())));
+            let held: Vec<_> = held.collect();
+            self.add_held(cells, &held).await?;
+        }
+        Ok(())
+    }
+
+    /// Merges accumulators into those of their cells.
+    async fn add_held(&mut self, cells: &mut Cells, held: &[(Slot, Vec<u8>)]) -> Result<(), PluginError> {
+        if held.is_empty() {
+            return Ok(());
+        }
+        let groups = Groups::of(held.iter().map(|(slot, _)| *slot));
+        let column = cells.column::<Vec<u8>>(self.column);
+        let own = groups.slots.iter().zip(0..).filter_map(|(slot, group)| Some((accumulator(&column[*slot as usize])?, group)));
+        let added = held.iter().zip(&groups.numbers).map(|((_, bytes), group)| (bytes.as_slice(), *group));
+        let (bytes, numbers): (Vec<&[u8]>, Vec<u32>) = own.chain(added).unzip();
+        let merged = self.instance.merge(&bytes, &numbers, groups.slots.len() as u32).await?;
+        self.keep(cells, &groups.slots, merged.into_iter());
         Ok(())
     }
 
