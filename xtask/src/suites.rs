@@ -57,7 +57,7 @@ fn run_one(name: &str) -> Result<()> {
 
 /// Only these never run a guest.
 fn needs_components(name: &str) -> bool {
-    ![DOC, FUZZ, PLUGINS, "beam", "sql", "tidy", "triggers"].contains(&name)
+    ![DOC, FUZZ, PLUGINS, "beam", "metamorphic", "sql", "tidy", "triggers"].contains(&name)
 }
 
 /// All suites: those of crates first, the broker's last.
