@@ -5,7 +5,7 @@
 //! a tree with places, `templates` replaces transforms that stand for others, `syntax` knows Beam's grammar, `test_blocks` reads
 //! `tests`, `provider`, `transform`, `expression`, `aggregate` and `windowing` the values in it (with `fields` for reading mappings
 //! and `report` for what is wrong, `json_schema` for schemas of rows), `connect` turns names into edges of a `draft`, which `load`
-//! makes a graph and `endless` looks at.
+//! makes a graph and `event_time` looks at.
 //!
 //! [`reference`] is the documentation of the built-in transforms.
 //!
@@ -18,7 +18,6 @@ mod datetime;
 pub mod diagnostic;
 mod draft;
 pub mod draw;
-mod endless;
 mod event_time;
 mod expression;
 mod fields;

@@ -11,7 +11,6 @@ use crate::connect::{Connected, connect};
 use crate::diagnostic::Diagnostic;
 use crate::draft::{Draft, Kind, check_errors_are_read, order};
 use crate::draw::describe_window;
-use crate::endless::fires_before_the_end;
 use crate::event_time;
 use crate::graph::{Graph, Input, LATE, Node, Place, PluginInfo, Transform};
 use crate::options::{self, Options, SourceMarks};
@@ -166,7 +165,9 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, catalog: &[&'st
         let above = endless_source(&transform, &draft.name, &inputs, &endless, catalog);
         if let Some(source) = &above
             && transform.groups()
-            && !fires_before_the_end(&window)
+            // Its levels are windows of their own.
+            && !matches!(transform, Transform::RollUp { .. })
+            && window.trigger.never_fires_unbounded(window.window_fn)
         {
             let message = format!("`{}` would never give a row: it waits for the end of `{source}`, which has none", draft.name);
             let help = "give it `windowing`, such as {type: fixed, size: 60s}, or a trigger by `WindowIntoWithTriggers`".to_string();
