@@ -7,7 +7,7 @@
 //! and `report` for what is wrong, `json_schema` for schemas of rows), `connect` turns names into edges of a `draft`, which `load`
 //! makes a graph and `event_time` looks at.
 //!
-//! [`reference`] is the documentation of the built-in transforms.
+//! [`mod@reference`] is the documentation of the built-in transforms.
 //!
 //! **Invariant:** only this crate knows YAML. Nothing in it touches the outside world: it reads text and gives values.
 

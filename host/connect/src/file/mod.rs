@@ -6,7 +6,7 @@
 //!                       (bounded channel)
 //! ```
 //!
-//! - [`find`]: a path or glob to files. [`matches`]: the same for those who only want to know. [`compression`]: gzip and zstd.
+//! - [`find`]: a path or glob to files. [`mod@matches`]: the same for those who only want to know. [`compression`]: gzip and zstd.
 //! - [`chunk`]: what one reader claims. [`blocks`]: the bytes of a chunk in pieces.
 //! - [`decode`]: pieces to rows. [`source`]: the source and its readers.
 //! - [`batches`]: files whose format has a reader of its own; [`avro_blocks`]: whether one is whole. [`lines`]: the line of an offset.
