@@ -71,3 +71,8 @@ fn iot_alerts() {
 fn spending_alerts() {
     check("spending-alerts", &[("output", "expected.json")], &[]);
 }
+
+#[test]
+fn enrichment() {
+    check("enrichment", &[("output", "expected.json"), ("segments", "expected-segments.json")], &[]);
+}
