@@ -1,5 +1,7 @@
-//! One source, a branch through a grouping and a direct one, together again: with little memory the direct one fills its channels
-//! while the other waits for the watermark. Nobody may wait for ever.
+//! One source, a branch through a grouping and a direct one, together again: more batches than a channel holds messages, so that a
+//! join that left its direct input unread until the other speaks would stop the source. Nobody may wait for ever.
+//!
+//! `memory` bounds the state, in which a run without a watermark holds all rows; channels have bounds of their own.
 
 use crate::rows::{Numbers, pipeline, write};
 use pelton_tests::pelton::{json_rows, pelton, wait_for};
@@ -7,7 +9,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 
-const ROWS: i64 = 40_000;
+/// Over 20 full batches; a channel holds 16 messages.
+const ROWS: i64 = 200_000;
 const SIZE: i64 = 10;
 /// A run takes a few seconds; one that stands still never ends.
 const BOUND_S: u64 = 60;
@@ -71,7 +74,7 @@ fn two_ways_from_one_source_meet_again() {
             let folder = tempfile::tempdir().unwrap();
             let parts: Vec<Vec<Value>> = (0..3).map(|part| rows.iter().skip(part).step_by(3).cloned().collect()).collect();
             write(folder.path(), "in", &parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
-            let options = format!("options: {{pelton: {{memory: 4MiB{watermark}}}}}\n");
+            let options = format!("options: {{pelton: {{memory: 64MiB{watermark}}}}}\n");
             ends(&pipeline(folder.path(), &transforms, &["OfJoined", "OfBoth"], &options), parallelism);
             for (output, want) in [("OfJoined", &joined), ("OfBoth", &both)] {
                 let number = |row: &Value, name: &str| row[name].as_i64().unwrap();
