@@ -6,7 +6,7 @@ use crate::{bench_kafka, flink, peers};
 use anyhow::{Result, bail};
 
 /// All benchmarks.
-const NAMES: [&str; 4] = ["boundary", "aggregate", "peers-traffic", "kafka"];
+const NAMES: [&str; 5] = ["boundary", "aggregate", "sliding", "peers-traffic", "kafka"];
 
 /// Runs the named benchmark, or all.
 pub fn run(named: Option<&str>, with_flink: bool) -> Result<()> {
@@ -19,7 +19,7 @@ pub fn run(named: Option<&str>, with_flink: bool) -> Result<()> {
         match name {
             "peers-traffic" if with_flink => steps.run("peers-traffic with Flink", flink::run),
             "peers-traffic" => steps.run(name, peers::run),
-            "aggregate" => steps.run(name, aggregate),
+            "aggregate" | "sliding" => steps.run(name, || operator(name)),
             "kafka" => steps.run(name, bench_kafka::run),
             _ => steps.run(name, boundary),
         }
@@ -33,6 +33,7 @@ fn boundary() -> Result<()> {
     must(cargo().args(["bench", "-p", "pelton-cli", "-p", "pelton-plugin", "--bench", "boundary"]))
 }
 
-fn aggregate() -> Result<()> {
-    must(cargo().args(["bench", "-p", "pelton-runtime", "--bench", "aggregate"]))
+/// With the command line, as above.
+fn operator(bench: &str) -> Result<()> {
+    must(cargo().args(["bench", "-p", "pelton-cli", "-p", "pelton-runtime", "--bench", bench]))
 }
