@@ -187,7 +187,8 @@ impl Maker {
         }
         // Quarters of seconds in a small range: equal times and times on the edges of windows are common. None is before the
         // epoch: Beam cuts the end of a window that ends there to the first instant after it.
-        let t = json!(dice.below(160) as f64 / 4.0 + if dice.once_in(4) { 0.0625 } else { 0.0 });
+        // Whole milliseconds: Beam cuts finer times before it adds a gap, and the ends of sessions would differ.
+        let t = json!(dice.below(160) as f64 / 4.0 + if dice.once_in(4) { 0.125 } else { 0.0 });
         json!({"k": k, "i": i, "n": n, "f": f, "b": dice.once_in(2), "l": list, "t": t})
     }
 
