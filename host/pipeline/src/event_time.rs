@@ -1,22 +1,26 @@
 //! Checks of event time that need the graph: where watermarks are made, and what triggers do to the rows of a grouping.
 
 use pelton_core::WindowingStrategy;
-use pelton_core::strategy::Accumulation;
+use pelton_core::strategy::{Accumulation, Trigger};
 
 use crate::graph::{Input, Node, Transform};
 use crate::report::Report;
 use crate::source::Mark;
 
-/// Checks one transform; `nodes` are those before it, `windows` their windowing.
-pub(crate) fn check(
-    name: &str,
-    transform: &Transform,
-    inputs: &[Input],
-    nodes: &[Node],
-    windows: &[WindowingStrategy],
-    mark: Mark,
-    report: &mut Report<'_>,
-) {
+/// A transform that is about to become a node.
+pub(crate) struct Site<'a> {
+    pub name: &'a str,
+    pub mark: Mark,
+    pub transform: &'a Transform,
+    pub inputs: &'a [Input],
+    /// Windowing of what it gives out.
+    pub window: &'a WindowingStrategy,
+}
+
+/// Checks one transform; `nodes` are those before it, `windows` their windowing, `endless` a source above it that never ends.
+pub(crate) fn check(site: &Site<'_>, nodes: &[Node], windows: &[WindowingStrategy], endless: Option<&str>, report: &mut Report<'_>) {
+    check_windowing(site, endless, report);
+    let Site { name, mark, transform, inputs, .. } = *site;
     match transform {
         Transform::SetWatermark { .. } => {
             if let Some(grouping) = upstream(inputs, nodes, &|node| node.transform.is_keyed()) {
@@ -66,4 +70,32 @@ fn upstream<'n>(inputs: &[Input], nodes: &'n [Node], holds: &dyn Fn(&Node) -> bo
         open.extend(nodes[at].inputs.iter().map(|input| input.node));
     }
     None
+}
+
+/// What a transform that keeps rows or state asks of the windows and triggers of its input.
+fn check_windowing(site: &Site<'_>, endless: Option<&str>, report: &mut Report<'_>) {
+    let Site { name, mark, transform, window, .. } = *site;
+    let once = matches!(transform, Transform::Join(_) | Transform::RollUp { .. });
+    if once && (window.trigger != Trigger::Default || window.accumulation != Accumulation::Discarding) {
+        let kind = transform.kind();
+        let help = "window its inputs without `trigger` and `accumulation_mode`, and set those on what follows".to_string();
+        report.error_with_help(
+            mark,
+            format!("`{name}` gives each window out once, at its end: a `{kind}` has no other trigger"),
+            Some(help),
+        );
+    }
+    if transform.is_stateful() && window.window_fn.merges() {
+        let help = "state is kept by window, and sessions grow together: group first (`Combine`), or window its input otherwise and end \
+                    sessions with a timer";
+        report.error_with_help(mark, format!("`{name}` cannot keep state within sessions"), Some(help.to_string()));
+    }
+    // The levels of a RollUp are windows of their own.
+    let waits =
+        transform.groups() && !matches!(transform, Transform::RollUp { .. }) && window.trigger.never_fires_unbounded(window.window_fn);
+    if let Some(source) = endless.filter(|_| waits) {
+        let message = format!("`{name}` would never give a row: it waits for the end of `{source}`, which has none");
+        let help = "give it `windowing`, such as {type: fixed, size: 60s}, or a trigger by `WindowIntoWithTriggers`".to_string();
+        report.error_with_help(mark, message, Some(help));
+    }
 }

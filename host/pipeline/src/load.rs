@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use pelton_core::catalog::ConnectorSpec;
-use pelton_core::strategy::{Accumulation, Trigger};
 use pelton_core::{WindowFn, WindowingStrategy};
 
 use crate::Settings;
@@ -16,7 +15,7 @@ use crate::graph::{Graph, Input, LATE, Node, Place, PluginInfo, Transform};
 use crate::options::{self, Options, SourceMarks};
 use crate::provider;
 use crate::report::{Report, suggestion};
-use crate::source::{Mark, Source};
+use crate::source::Source;
 use crate::transform::{BUILT_IN, Context};
 use crate::{syntax, templates, yaml};
 
@@ -151,28 +150,9 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, catalog: &[&'st
             report.error_with_help(draft.mark, message, Some(help));
             of_inputs[0].clone()
         });
-        if let Transform::Join(_) = transform {
-            check_join(&draft.name, &window, draft.mark, report);
-        }
-        if transform.is_stateful() && window.window_fn.merges() {
-            let help =
-                "state is kept by window, and sessions grow together: group first (`Combine`), or window its input otherwise and end \
-                        sessions with a timer"
-                    .to_string();
-            report.error_with_help(draft.mark, format!("`{}` cannot keep state within sessions", draft.name), Some(help));
-        }
-        event_time::check(&draft.name, &transform, &inputs, &nodes, &windows, draft.mark, report);
         let above = endless_source(&transform, &draft.name, &inputs, &endless, catalog);
-        if let Some(source) = &above
-            && transform.groups()
-            // Its levels are windows of their own.
-            && !matches!(transform, Transform::RollUp { .. })
-            && window.trigger.never_fires_unbounded(window.window_fn)
-        {
-            let message = format!("`{}` would never give a row: it waits for the end of `{source}`, which has none", draft.name);
-            let help = "give it `windowing`, such as {type: fixed, size: 60s}, or a trigger by `WindowIntoWithTriggers`".to_string();
-            report.error_with_help(draft.mark, message, Some(help));
-        }
+        let site = event_time::Site { name: &draft.name, mark: draft.mark, transform: &transform, inputs: &inputs, window: &window };
+        event_time::check(&site, &nodes, &windows, above.as_deref(), report);
         endless.push(above);
         windows.push(window.clone());
         let outputs = draft.outputs.into_iter().filter(|name| !is_late(&transform, name)).collect();
@@ -234,13 +214,5 @@ fn windowing(transform: &Transform, of_inputs: &[WindowingStrategy], default: &W
         // What a grouping gives out goes on by the continuation of its trigger.
         None if transform.groups() => Ok(first.after_grouping()),
         None => Ok(first.clone()),
-    }
-}
-
-/// A join knows the default trigger only.
-fn check_join(name: &str, strategy: &WindowingStrategy, mark: Mark, report: &mut Report<'_>) {
-    if strategy.trigger != Trigger::Default || strategy.accumulation != Accumulation::Discarding {
-        let help = "window its inputs without `trigger` and `accumulation_mode`, and set those on what follows".to_string();
-        report.error_with_help(mark, format!("`{name}` gives each window out once, at its end: a join has no other trigger"), Some(help));
     }
 }

@@ -297,6 +297,9 @@ fn watermarks() {
         &composite(&[create, &set.replace("X", "Create"), assign]),
         &["sets event times that the watermark of `SetWatermark` knows nothing of"],
     );
+    let early = "{type: WindowIntoWithTriggers, input: Create, config: {windowing: {type: global}, trigger: {type: repeatedly, trigger: {type: after_count, count: 3}}}}";
+    let levels = "⟦{type: RollUp, input: WindowIntoWithTriggers, config: {group_by: a, combine: {n: count}, levels: [1m]}}";
+    check(&composite(&[create, early, levels]), &["a `RollUp` has no other trigger"]);
     let once =
         "⟦{type: WindowIntoWithTriggers, input: Create, config: {windowing: {type: global}, trigger: {type: after_count, count: 3}}}";
     check(&composite(&[create, once]), &["may be over before its window"]);
