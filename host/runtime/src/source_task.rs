@@ -144,10 +144,7 @@ impl State {
     }
 
     fn advance(&mut self, out: &mut Out) {
-        out.drift = self.splits.drift(out.now);
-        if let Some(watermark) = self.splits.watermark(out.now) {
-            out.control(Message::Watermark(watermark));
-        }
+        self.splits.advance(out);
     }
 
     fn take(&mut self, task: &SourceTask, read: SourceBatch, out: &mut Out) -> Result<(), Failure> {

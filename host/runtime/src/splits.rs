@@ -1,7 +1,8 @@
 //! Makes watermarks from rows that still know the split they were read from: in a source task at the source itself and
 //! at every transform after it that sets event times.
 
-use crate::message::SplitEvent;
+use crate::message::{Message, SplitEvent};
+use crate::operator::Out;
 use pelton_core::watermark::{Policy, SplitWatermark, Watermark, merge};
 use pelton_core::{Batch, Instant, Positions, Split};
 use std::sync::Arc;
@@ -85,6 +86,30 @@ impl Splits {
             self.given = Some(merged);
             merged
         })
+    }
+
+    /// What an operator that makes watermarks does with one from above: splits make their own. The end of all input is told by
+    /// the largest watermark, which always passes.
+    pub fn pass(&self, watermark: Watermark, out: &mut Out) {
+        if !self.any() || watermark == Watermark::Active(Instant::MAX) {
+            out.control(Message::Watermark(watermark));
+        }
+    }
+
+    /// Takes note of a change and tells those below, the watermark first.
+    pub fn tell(&mut self, event: SplitEvent, out: &mut Out) -> Option<Watermark> {
+        self.event(&event, out.now);
+        let told = self.advance(out);
+        out.control(Message::Split(event));
+        told
+    }
+
+    /// Gives out the watermark if it changed, and how far the splits are apart.
+    pub fn advance(&mut self, out: &mut Out) -> Option<Watermark> {
+        out.drift = self.drift(out.now);
+        let watermark = self.any().then(|| self.watermark(out.now)).flatten()?;
+        out.control(Message::Watermark(watermark));
+        Some(watermark)
     }
 
     fn at(&mut self, split: &Arc<Split>, now: Instant) -> &mut SplitWatermark {

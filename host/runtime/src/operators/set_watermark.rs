@@ -3,7 +3,7 @@
 
 use crate::alignment::Gate;
 use crate::failure::Failure;
-use crate::message::{End, Message, SplitEvent};
+use crate::message::{End, SplitEvent};
 use crate::operator::{MAIN, Operator, Out, Refusals};
 use crate::splits::Splits;
 use arrow::array::{Array, AsArray};
@@ -51,17 +51,13 @@ impl Operator for SetWatermark {
     }
 
     async fn watermark(&mut self, watermark: Watermark, out: &mut Out) -> Result<(), Failure> {
-        // The end of all input is told by the largest watermark, which always passes.
-        if !self.splits.any() || watermark == Watermark::Active(Instant::MAX) {
-            out.control(Message::Watermark(watermark));
-        }
+        self.splits.pass(watermark, out);
         Ok(())
     }
 
     async fn split(&mut self, event: SplitEvent, out: &mut Out) -> Result<(), Failure> {
-        self.splits.event(&event, out.now);
-        self.advance(out);
-        out.control(Message::Split(event));
+        let told = self.splits.tell(event, out);
+        self.publish(told);
         Ok(())
     }
 
@@ -74,29 +70,34 @@ impl Operator for SetWatermark {
     }
 
     async fn end(&mut self, _end: End, _out: &mut Out) -> Result<(), Failure> {
-        self.publish(None);
+        self.leave();
         Ok(())
     }
 
     async fn abort(&mut self) {
-        self.publish(None);
+        self.leave();
     }
 }
 
 impl SetWatermark {
     fn advance(&mut self, out: &mut Out) {
-        out.drift = self.splits.drift(out.now);
-        let Some(watermark) = self.splits.any().then(|| self.splits.watermark(out.now)).flatten() else { return };
-        self.publish(match watermark {
-            Watermark::Active(at) if at > Instant::MIN => Some(at),
-            _ => None,
-        });
-        out.control(Message::Watermark(watermark));
+        let told = self.splits.advance(out);
+        self.publish(told);
     }
 
-    fn publish(&self, at: Option<Instant>) {
+    /// Tells the group what those below were told, if anything.
+    fn publish(&self, told: Option<Watermark>) {
+        if let (Some(gate), Some(watermark)) = (&self.gate, told) {
+            gate.publish(match watermark {
+                Watermark::Active(at) if at > Instant::MIN => Some(at),
+                _ => None,
+            });
+        }
+    }
+
+    fn leave(&self) {
         if let Some(gate) = &self.gate {
-            gate.publish(at);
+            gate.publish(None);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! starts anew here, per split, since it is about these event times and no others.
 
 use crate::failure::Failure;
-use crate::message::{Message, SplitEvent};
+use crate::message::SplitEvent;
 use crate::metrics::Scatter;
 use crate::operator::{MAIN, Operator, Out, Refusals};
 use crate::splits::Splits;
@@ -72,37 +72,23 @@ impl Operator for AssignTimestamps {
         batch.windows = None;
         self.splits.observe(&batch, None, out.now);
         out.rows(MAIN, batch);
-        self.advance(out);
+        self.splits.advance(out);
         Ok(())
     }
 
     async fn watermark(&mut self, watermark: Watermark, out: &mut Out) -> Result<(), Failure> {
-        // The end of all input is told by the largest watermark, which always passes.
-        if !self.splits.any() || watermark == Watermark::Active(Instant::MAX) {
-            out.control(Message::Watermark(watermark));
-        }
+        self.splits.pass(watermark, out);
         Ok(())
     }
 
     async fn split(&mut self, event: SplitEvent, out: &mut Out) -> Result<(), Failure> {
-        self.splits.event(&event, out.now);
-        self.advance(out);
-        out.control(Message::Split(event));
+        self.splits.tell(event, out);
         Ok(())
     }
 
     async fn tick(&mut self, out: &mut Out) -> Result<(), Failure> {
-        self.advance(out);
+        self.splits.advance(out);
         Ok(())
-    }
-}
-
-impl AssignTimestamps {
-    fn advance(&mut self, out: &mut Out) {
-        out.drift = self.splits.drift(out.now);
-        if let Some(watermark) = self.splits.any().then(|| self.splits.watermark(out.now)).flatten() {
-            out.control(Message::Watermark(watermark));
-        }
     }
 }
 
