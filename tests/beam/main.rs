@@ -26,11 +26,14 @@ mod value;
 
 use run::{Runner, Verdict};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Random pipelines of a run that asks for nothing else.
 const RANDOM: usize = 200;
 /// Their seed.
 const SEED: u64 = 2_770;
+/// Processes with Beam, of a few hundred MiB each. Beam takes nearly all of the time, and one pipeline of it keeps one core busy.
+const RUNNERS: usize = 2;
 /// Wrong answers among random pipelines after which it is enough.
 const ENOUGH: usize = 5;
 
@@ -97,7 +100,7 @@ fn main() {
     for id in compare::EVERYWHERE {
         assert!(listed.iter().any(|known| known == id), "`{id}` is not in the list of differences");
     }
-    let mut runner = Runner::start();
+    let mut runners = Runner::start(RUNNERS);
     let mut tally = Tally::default();
     if arguments.corpus || everything || arguments.case.is_some() || arguments.file.is_some() {
         let mut corpus = match &arguments.file {
@@ -105,14 +108,14 @@ fn main() {
             None => cases::corpus(),
         };
         corpus.retain(|case| arguments.case.as_ref().is_none_or(|part| case.name.contains(part.as_str())));
-        run_corpus(&mut runner, &corpus, &listed, arguments.verbose, &mut tally);
+        run_corpus(&mut runners, &corpus, &listed, arguments.verbose, &mut tally);
     }
     if arguments.corpus || everything {
         avro::check(&tokio::runtime::Runtime::new().expect("threads for the I/O"));
     }
     let random = arguments.random.or(everything.then_some(RANDOM)).unwrap_or(0);
     if random > 0 {
-        run_random(&mut runner, random, arguments.seed.unwrap_or(SEED), &mut tally);
+        run_random(&mut runners, random, arguments.seed.unwrap_or(SEED), &mut tally);
     }
     let Tally { equal, known, not_yet, wrong } = tally;
     let pipelines = equal + known + not_yet + wrong;
@@ -124,43 +127,63 @@ fn main() {
     }
 }
 
-fn run_corpus(runner: &mut Runner, corpus: &[cases::Case], listed: &[String], verbose: bool, tally: &mut Tally) {
-    let mut missing: BTreeMap<String, usize> = BTreeMap::new();
+fn run_corpus(runners: &mut [Runner], corpus: &[cases::Case], listed: &[String], verbose: bool, tally: &mut Tally) {
     for case in corpus {
         if let Some(id) = &case.known {
             assert!(listed.contains(id), "{}: `{id}` is not in the list of differences", case.place);
         }
-        let verdict = runner.case(case);
-        match &verdict {
+    }
+    let verdicts = side_by_side(runners, corpus.len(), |runner, number| Some(runner.case(&corpus[number])));
+    let mut missing: BTreeMap<&str, usize> = BTreeMap::new();
+    for (number, verdict) in &verdicts {
+        let case = &corpus[*number];
+        match verdict {
             Verdict::Wrong(why) => println!("WRONG {} ({})\n   {why}", case.name, case.place),
-            Verdict::NotYet(what) => *missing.entry(what.clone()).or_default() += 1,
+            Verdict::NotYet(what) => *missing.entry(what).or_default() += 1,
             _ if verbose => println!("{verdict:?} {}", case.name),
             _ => {}
         }
-        tally.count(&verdict);
+        tally.count(verdict);
     }
     for (what, cases) in missing {
         println!("not yet, {cases} cases: {what}");
     }
 }
 
-fn run_random(runner: &mut Runner, count: usize, seed: u64, tally: &mut Tally) {
-    let mut found = 0;
-    for number in 0..count {
+fn run_random(runners: &mut [Runner], count: usize, seed: u64, tally: &mut Tally) {
+    let found = AtomicUsize::new(0);
+    let verdicts = side_by_side(runners, count, |runner, number| {
+        if found.load(Relaxed) >= ENOUGH {
+            return None;
+        }
         let plan = random::plan(seed, number as u64);
         let verdict = runner.plan(&plan);
         if let Verdict::Wrong(_) = &verdict {
+            found.fetch_add(1, Relaxed);
             let (smallest, why) = shrink::shrink(runner, plan);
-            println!(
-                "WRONG random pipeline {number} of seed {seed}\n   {why}\n{}",
-                smallest.reproduction(&format!("random-{seed}-{number}"))
-            );
-            found += 1;
+            let shown = smallest.reproduction(&format!("random-{seed}-{number}"));
+            println!("WRONG random pipeline {number} of seed {seed}\n   {why}\n{shown}");
         }
-        tally.count(&verdict);
-        if found == ENOUGH {
-            println!("{ENOUGH} wrong answers are enough: {} random pipelines were not run", count - number - 1);
-            return;
-        }
+        Some(verdict)
+    });
+    verdicts.iter().for_each(|(_, verdict)| tally.count(verdict));
+    if verdicts.len() < count {
+        println!("{ENOUGH} wrong answers are enough: {} random pipelines were not run", count - verdicts.len());
     }
+}
+
+/// Runs pipelines by number, each on the runner that is free next, until there are no more or one says `None`; verdicts by number.
+fn side_by_side(runners: &mut [Runner], count: usize, run: impl Fn(&mut Runner, usize) -> Option<Verdict> + Sync) -> Vec<(usize, Verdict)> {
+    let next = AtomicUsize::new(0);
+    let (next, run) = (&next, &run);
+    let each = |runner: &mut Runner| {
+        let numbers = std::iter::from_fn(|| Some(next.fetch_add(1, Relaxed)).filter(|number| *number < count));
+        numbers.map_while(|number| Some((number, run(runner, number)?))).collect::<Vec<_>>()
+    };
+    let mut verdicts: Vec<(usize, Verdict)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = runners.iter_mut().map(|runner| scope.spawn(|| each(runner))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    verdicts.sort_by_key(|(number, _)| *number);
+    verdicts
 }

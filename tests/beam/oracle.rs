@@ -50,7 +50,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Starts it and waits until Beam is imported.
+    /// Starts it; [`Oracle::wait`] waits until Beam is imported.
     pub fn start() -> Oracle {
         let python = python();
         assert!(
@@ -70,9 +70,12 @@ impl Oracle {
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", python.display()));
         let requests = child.stdin.take().expect("piped");
         let answers = BufReader::new(child.stdout.take().expect("piped"));
-        let mut oracle = Oracle { child, requests, answers, asked: 0 };
-        assert_eq!(oracle.read()["ready"], true, "Beam does not start");
-        oracle
+        Oracle { child, requests, answers, asked: 0 }
+    }
+
+    /// Waits until it can be asked.
+    pub fn wait(&mut self) {
+        assert_eq!(self.read()["ready"], true, "Beam does not start");
     }
 
     /// Begins to run a pipeline; [`Oracle::answer`] waits for it.
@@ -116,9 +119,5 @@ impl Drop for Oracle {
 
 /// The interpreter that has Beam.
 pub fn python() -> PathBuf {
-    let cache = match std::env::var_os("PELTON_CACHE") {
-        Some(cache) => PathBuf::from(cache),
-        None => std::env::home_dir().unwrap_or_default().join(".cache/pelton"),
-    };
-    cache.join(FOLDER).join("bin/python")
+    pelton_tests::pelton::cache().join(FOLDER).join("bin/python")
 }

@@ -48,9 +48,12 @@ pub fn listed_differences() -> Vec<String> {
 }
 
 impl Runner {
-    pub fn start() -> Runner {
-        let io = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
-        Runner { oracle: Oracle::start(), io }
+    /// As many as wanted, each with a Beam of its own.
+    pub fn start(count: usize) -> Vec<Runner> {
+        let io = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
+        let mut runners: Vec<Runner> = (0..count).map(|_| Runner { oracle: Oracle::start(), io: io() }).collect();
+        runners.iter_mut().for_each(|runner| runner.oracle.wait());
+        runners
     }
 
     /// A case of the corpus.

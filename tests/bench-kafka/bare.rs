@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// The producer's callbacks are served every so many records.
 const SERVE_EVERY: u64 = 1_000;
 
@@ -62,7 +62,7 @@ pub fn read(servers: &str, topic: &str, hash: fn(&[u8]) -> u64) -> (Content, u64
 }
 
 /// As `WriteToKafka` sets its client up.
-fn producer(servers: &str) -> BaseProducer {
+pub fn producer(servers: &str) -> BaseProducer {
     ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("linger.ms", "5")
@@ -75,7 +75,7 @@ fn producer(servers: &str) -> BaseProducer {
         .expect("a producer")
 }
 
-fn send(producer: &BaseProducer, topic: &str, payload: &[u8], millis: Option<i64>) {
+pub fn send(producer: &BaseProducer, topic: &str, payload: &[u8], millis: Option<i64>) {
     let mut record = BaseRecord::<[u8], [u8]>::to(topic).payload(payload);
     record.timestamp = millis;
     while let Err((error, back)) = producer.send(record) {
@@ -85,23 +85,9 @@ fn send(producer: &BaseProducer, topic: &str, payload: &[u8], millis: Option<i64
     }
 }
 
-/// As `ReadFromKafka` sets its client up, from the beginnings to the ends of all partitions.
+/// From the beginnings to the ends of all partitions.
 fn consume(servers: &str, topic: &str, mut take: impl FnMut(&BorrowedMessage<'_>)) {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", "bench")
-        .set("fetch.queue.backoff.ms", "10")
-        .set("fetch.wait.max.ms", "100")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("isolation.level", "read_committed")
-        .set("enable.partition.eof", "true")
-        .set("queued.max.messages.kbytes", "16384")
-        .create()
-        .expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    (0..PARTITIONS).for_each(|partition| list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition"));
-    consumer.assign(&list).expect("assigned");
+    let consumer = consumer_with(servers, topic, true);
     let mut ends = 0;
     while ends < PARTITIONS {
         match consumer.poll(PATIENCE).expect("the broker answers in time") {
@@ -110,4 +96,29 @@ fn consume(servers: &str, topic: &str, mut take: impl FnMut(&BorrowedMessage<'_>
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// From the beginnings of all partitions on.
+pub fn consumer(servers: &str, topic: &str) -> BaseConsumer {
+    consumer_with(servers, topic, false)
+}
+
+/// As `ReadFromKafka` sets its client up.
+fn consumer_with(servers: &str, topic: &str, ends: bool) -> BaseConsumer {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "bench")
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.wait.max.ms", "100")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", if ends { "true" } else { "false" })
+        .set("queued.max.messages.kbytes", "16384")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    (0..PARTITIONS).for_each(|partition| list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition"));
+    consumer.assign(&list).expect("assigned");
+    consumer
 }

@@ -1,13 +1,18 @@
 //! The benchmark behind `cargo xtask bench kafka`: Kafka → wasm → Kafka, against a bare loop that consumes and produces with the same
 //! client and the same settings. All run in turns on one broker of their own; every output is counted and hashed.
 //!
-//! `bench-kafka PELTON INPUT RECORDS ROUNDS` compares; `bench-kafka loop …` is the bare loop, a process of its own so that its CPU time
+//! `bench-kafka PELTON INPUT RECORDS ROUNDS` compares; `bench-kafka latency PELTON SECONDS` measures an exactly-once pipeline; `bench-kafka swaps PELTON SWAPS` what swaps cost, and `bench-kafka neighbours PELTON PAIRS` what
+//! a neighbour notices of a hostile plugin; `bench-kafka loop …` is the bare loop, a process of its own so that its CPU time
 //! can be told.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark may panic, and reads the clock")]
 
 mod bare;
 mod content;
+mod latency;
+mod neighbours;
+mod swaps;
+mod traffic;
 
 use bare::Loop;
 use content::Content;
@@ -25,10 +30,15 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["loop", servers, input, output, cut] => Loop { servers, input, output, cut: cut.parse().expect("bytes") }.run(),
+        ["swaps", pelton, swaps] => swaps::measure(Path::new(pelton), swaps.parse().expect("a number")),
+        ["neighbours", pelton, pairs] => neighbours::measure(Path::new(pelton), pairs.parse().expect("a number")),
+        ["latency", pelton, seconds] => latency::measure(Path::new(pelton), seconds.parse().expect("seconds")),
         [pelton, input, records, rounds] => {
             compare(Path::new(pelton), Path::new(input), records.parse().expect("a number"), rounds.parse().expect("a number"));
         }
-        _ => panic!("usage: bench-kafka PELTON INPUT RECORDS ROUNDS"),
+        _ => {
+            panic!("usage: bench-kafka PELTON INPUT RECORDS ROUNDS | latency PELTON SECONDS | swaps PELTON SWAPS | neighbours PELTON PAIRS")
+        }
     }
 }
 
@@ -106,7 +116,7 @@ fn compare(pelton: &Path, input: &Path, records: usize, rounds: usize) {
     }
 }
 
-/// Event times are of some day in the past; by the broker's rule such records may go at any time.
+/// Event times of the comparison are of some day in the past; by the broker's rule such records may go at any time.
 fn topic(broker: &Broker, name: &str) {
     broker.topic_with(name, PARTITIONS, &[("retention.ms", "-1")]);
 }

@@ -135,6 +135,36 @@ fn aggregations_of_plugins_in_sessions() {
     check("sessions", "{type: sessions, gap: 8}");
 }
 
+/// Also where rows are aggregated before they reach their grouping, and where the run has crashed and gone on.
+#[test]
+fn metrics_of_an_aggregation_count_every_value_once() {
+    for parallelism in ["1", "3"] {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: Vec<String> =
+            rows(&mut Numbers(5), 600).iter().map(|(k, t, _, n)| json!({"k": k, "t": t, "n": n.unwrap_or(7)}).to_string()).collect();
+        std::fs::write(folder.path().join("in.json"), rows.join("\n") + "\n").unwrap();
+        let text = format!(
+            "pipeline:
+  type: chain
+  transforms:
+    - {{type: ReadFromJson, config: {{path: '{0}/in.json'}}}}
+    - {{type: AssignTimestamps, config: {{timestamp: t}}}}
+    - {{type: Combine, name: Sums, windowing: {{type: fixed, size: 60}}, config: {{group_by: k, combine: {{sum: {{value: n, fn: {{type: Honest}}}}}}}}}}
+    - {{type: WriteToJson, config: {{path: '{0}/out'}}}}
+providers:
+  - {{type: wasm, config: {{plugin: '{1}'}}, transforms: {{Honest: sum}}}}
+",
+            folder.path().display(),
+            root().join("tests/.cache/components/hostile-combine.wasm").display()
+        );
+        let file = folder.path().join("pipeline.yaml");
+        std::fs::write(&file, text).unwrap();
+        let summary = summary(&[file.to_str().unwrap(), "--parallelism", parallelism]);
+        let sums = summary["transforms"].as_array().unwrap().iter().find(|node| node["name"] == "Sums").unwrap().clone();
+        assert_eq!(sums["user"]["added"]["value"], json!(rows.len() as f64), "{sums}");
+    }
+}
+
 #[test]
 fn a_value_that_an_aggregation_refuses_stops_the_pipeline_and_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,9 +5,13 @@ use serde_json::Value;
 
 /// Runs an example and compares each output with its file of expected rows.
 fn check(name: &str, outputs: &[(&str, &str)], others: &[&str]) {
+    check_file(name, "pipeline.yaml", outputs, others);
+}
+
+fn check_file(name: &str, file: &str, outputs: &[(&str, &str)], others: &[&str]) {
     for parallelism in ["1", "2"] {
         let folder = tempfile::tempdir().unwrap();
-        let pipeline = format!("examples/{name}/pipeline.yaml");
+        let pipeline = format!("examples/{name}/{file}");
         let mut arguments: Vec<String> = vec![pipeline, "--parallelism".into(), parallelism.into()];
         for output in outputs.iter().map(|(output, _)| *output).chain(others.iter().copied()) {
             arguments.extend(["--set".into(), format!("{output}={}", folder.path().join(output).display())]);
@@ -74,5 +78,7 @@ fn spending_alerts() {
 
 #[test]
 fn enrichment() {
-    check("enrichment", &[("output", "expected.json"), ("segments", "expected-segments.json")], &[]);
+    let outputs = [("output", "expected.json"), ("segments", "expected-segments.json")];
+    check("enrichment", &outputs, &[]);
+    check_file("enrichment", "side-input.yaml", &outputs, &[]);
 }

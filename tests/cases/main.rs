@@ -5,9 +5,12 @@
 mod checked;
 mod columnar;
 mod combine_fns;
+mod corpus;
 mod event_time;
 mod examples;
 mod joins;
+mod lifecycle;
+mod side_inputs;
 mod stateful;
 
 use pelton_tests::pelton::{json_rows, root, run, shards, sorted, summary};

@@ -80,3 +80,55 @@ fn as_nobody(dir: &Path, arguments: &[&str]) -> Command {
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy).args(arguments).current_dir(root()).env("HOME", dir);
     command
 }
+
+/// With checkpoints and without a state folder nobody goes on with what is hidden, so that it goes too.
+#[test]
+fn a_run_that_nobody_goes_on_with_leaves_no_hidden_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "pipeline:
+  transforms:
+    - {type: GenerateEvents, name: Events, config: {kind: transactions, count: 8000, rate: 8000}}
+    - {type: WriteToParquet, name: Rows, input: Events, config: {path: '{dir}/out/rows'}}
+    - {type: MapToFields, name: Fails, input: Events, config: {language: sql, fields: {a: '1 / (CAST(SUBSTRING(transaction_id, 2) AS BIGINT) - 5000)'}}}
+    - {type: WriteToJson, name: Numbers, input: Fails, config: {path: '{dir}/out/numbers'}}
+options: {pelton: {checkpoint: {interval: 100ms}}}
+";
+    let path = pipeline(folder.path(), text);
+    let said = pelton_tests::pelton::run(&["run", &path, "--quiet"]);
+    assert!(said.code == 1 && said.err.contains("refused a row"), "{said:?}");
+    let left: Vec<_> = std::fs::read_dir(folder.path().join("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// The same with checkpoints: when there is room again, the run goes on from the last one, and each row is there once.
+#[test]
+fn a_run_goes_on_when_a_full_disk_has_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let path = pipeline(
+        folder.path(),
+        "pipeline:\n  type: chain\n  transforms:\n    - {type: GenerateEvents, config: {kind: iot, count: 60000, format: rows}}\n    - {type: WriteToJson, config: {path: '{dir}/disk/out'}}\noptions: {pelton: {checkpoint: {interval: 100ms}}}\n",
+    );
+    let script = "mount -t tmpfs -o size=2m none \"$1\" || exit 77
+        \"$2\" run \"$3\" --quiet --state \"$4\" >/dev/null; echo code=$?
+        mount -o remount,size=64m \"$1\" || exit 77
+        \"$2\" run \"$3\" --quiet --state \"$4\" >/dev/null; echo code=$?
+        ls -A \"$1\"; sort \"$1\"/out-* | uniq | wc -l; cat \"$1\"/out-* | wc -l";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(&disk)
+        .arg(binary())
+        .arg(&path)
+        .arg(folder.path().join("state"))
+        .output();
+    let output = match output {
+        Ok(output) if output.status.code() != Some(77) && !String::from_utf8_lossy(&output.stderr).starts_with("unshare:") => output,
+        _ => return println!("SKIPPED: no mounts of one's own here"),
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("No space left") && said.contains("disk/") && !said.contains("panicked"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let words: Vec<&str> = printed.split_whitespace().collect();
+    assert_eq!(words, ["code=2", "code=0", "_pelton", "out-00000-of-00001", "60000", "60000"], "{said}");
+}

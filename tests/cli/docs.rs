@@ -11,6 +11,15 @@ struct Shown {
 }
 
 #[test]
+fn references_are_what_the_command_prints() {
+    for what in ["connectors", "transforms"] {
+        let written = std::fs::read_to_string(root().join(format!("docs/reference/{what}.md")));
+        let Ok(written) = written else { panic!("docs/reference/{what}.md is missing") };
+        assert!(run(&["reference", what]).out == written, "make it anew: pelton reference {what} > docs/reference/{what}.md");
+    }
+}
+
+#[test]
 fn every_command_that_is_shown_is_one() {
     let mut shown = Vec::new();
     for path in documents(&root(), &["md", "yaml"]) {
@@ -21,7 +30,19 @@ fn every_command_that_is_shown_is_one() {
             false => shown.extend(in_comments(&place, &text)),
         }
     }
-    for command in [&["run"][..], &["lint"], &["graph"], &["plugin", "new"], &["plugin", "build"], &["plugin", "inspect"]] {
+    for command in [
+        &["run"][..],
+        &["lint"],
+        &["graph"],
+        &["plugin", "new"],
+        &["plugin", "build"],
+        &["plugin", "inspect"],
+        &["plugin", "test"],
+        &["plugin", "bench"],
+        &["plugin", "dev"],
+        &["replay", "record"],
+        &["replay", "run"],
+    ] {
         let help = run(&[command, &["--help"]].concat());
         shown.extend(lines_of(&format!("pelton {} --help", command.join(" ")), &help.out));
     }

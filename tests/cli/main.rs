@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
 
+mod asked;
+mod authoring;
+mod compile;
 mod disk;
 mod docs;
 mod macros;
+mod registry;
 
 use pelton_tests::pelton::{pelton, root, run, wait_for};
 use std::io::Read;
@@ -221,7 +225,19 @@ fn ctrl_c_with_drain_fires_them() {
 
 #[test]
 fn every_command_has_an_example() {
-    for command in [&["run"][..], &["lint"], &["graph"], &["plugin", "new"], &["plugin", "build"], &["plugin", "inspect"]] {
+    for command in [
+        &["run"][..],
+        &["lint"],
+        &["graph"],
+        &["plugin", "new"],
+        &["plugin", "build"],
+        &["plugin", "inspect"],
+        &["plugin", "test"],
+        &["plugin", "bench"],
+        &["plugin", "dev"],
+        &["replay", "record"],
+        &["replay", "run"],
+    ] {
         let mut arguments = command.to_vec();
         arguments.push("--help");
         let said = run(&arguments);

@@ -158,3 +158,39 @@ fn a_topic_larger_than_all_queues_is_read_whole_in_order_by_a_slow_reader() {
         assert_eq!(seen.values().sum::<i64>(), i64::from(count));
     });
 }
+
+/// What has been fetched of a paused partition comes later, in order, and nothing is lost or read twice.
+#[test]
+fn paused_partitions_wait_and_go_on_where_they_were() {
+    const ROWS: i64 = 3_000;
+    let broker = Broker::shared();
+    broker.topic("paused", 2);
+    let feeder = Feeder::new(&broker.servers(), &[]);
+    for row in 0..ROWS {
+        (0..2).for_each(|partition| feeder.put("paused", partition, Some(row.to_string().as_bytes()), None, 1_000 + row));
+    }
+    feeder.flush();
+    runtime().block_on(async {
+        let more = json!({"format": "STRING", "auto_offset_reset_config": "earliest", "stop_at_end": true});
+        let (source, _stop) = source(&config(&broker.servers(), "paused", more)).await.unwrap();
+        let mut readers = source.readers(1).unwrap();
+        let reader = readers[0].as_mut();
+        let splits = reader.assigned();
+        let mut offsets: [Vec<i64>; 2] = [vec![], vec![]];
+        let mut paused = 0;
+        assert!(reader.pause(&splits[..1]));
+        for turn in 0.. {
+            let Some(batch) = next(reader).await.unwrap() else { break };
+            let number = splits.iter().position(|split| std::sync::Arc::ptr_eq(split, &batch.split)).unwrap();
+            assert_ne!(number, paused, "turn {turn}");
+            offsets[number].extend(batch.offsets.iter());
+            // Each in its turn; once one has ended the other is alone.
+            let ended = offsets.iter().any(|offsets| offsets.len() as i64 == ROWS);
+            paused = if ended { usize::MAX } else { 1 - paused };
+            let waiting: Vec<_> = splits.iter().skip(paused).take(1).cloned().collect();
+            assert!(reader.pause(&waiting));
+        }
+        let all: Vec<i64> = (0..ROWS).collect();
+        assert_eq!(offsets, [all.clone(), all]);
+    });
+}

@@ -110,6 +110,7 @@ pub async fn sink(config: &Value, schema: SchemaRef) -> Result<Box<dyn Sink>, Co
         window: WindowFn::Global,
         shard: 0,
         shards: 1,
+        exactly_once: None,
     };
     pelton_connect::open_sink("WriteToKafka", config, ctx).await
 }

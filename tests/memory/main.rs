@@ -1,6 +1,8 @@
-//! Memory is bounded when a sink blocks: ten million events behind a pipe that nobody reads.
+//! Memory is bounded: when a sink blocks (ten million events behind a pipe that nobody reads), and where state is larger ([`larger`]).
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
+
+mod larger;
 
 use pelton_tests::pelton::{pelton, wait_for};
 use std::io::Read;

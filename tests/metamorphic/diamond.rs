@@ -1,5 +1,6 @@
 //! One source, a branch through a grouping and a direct one, together again: more batches than a channel holds messages, so that a
-//! join that left its direct input unread until the other speaks would stop the source. Nobody may wait for ever.
+//! join that left its direct input unread until the other speaks would stop the source. Nobody may wait for ever. The same with a side input
+//! that is a minute behind the rows that look into it.
 //!
 //! `memory` bounds the state, in which a run without a watermark holds all rows; channels have bounds of their own.
 
@@ -83,6 +84,57 @@ fn two_ways_from_one_source_meet_again() {
                 got.sort();
                 assert_eq!(&got, want, "{output} at parallelism {parallelism}{watermark}");
             }
+        }
+    }
+}
+
+/// Each row waits for the counts of its minute, which come when the minute is over.
+#[test]
+fn a_side_input_that_is_late_by_a_minute_holds_nobody_up() {
+    const MINUTE: i64 = 60;
+    let rows = rows();
+    let transforms = format!(
+        "
+    - {{type: WindowInto, name: W, input: T, windowing: {{type: fixed, size: {MINUTE}s}}}}
+    - {{type: Combine, name: Counts, input: W, config: {{group_by: k, combine: {{n: count}}}}}}
+    - {{type: Combine, name: Total, input: W, config: {{group_by: [], combine: {{n: count}}}}}}
+    - type: MapToFields
+      name: Beside
+      input: {{main: W, counts: Counts, total: Total}}
+      config:
+        language: sql
+        side_inputs: {{counts: {{as: dict, key: k, default: {{n: 0}}}}, total: {{as: singleton}}}}
+        fields: {{k: k, n: \"lookup('counts', k).n\", total: lookup('total').n}}
+    - type: Combine
+      name: OfBeside
+      input: Beside
+      config: {{group_by: k, combine: {{rows: count, n: {{value: n, fn: sum}}, total: {{value: total, fn: sum}}}}}}
+"
+    );
+    let mut cells: BTreeMap<(String, i64), i64> = BTreeMap::new();
+    let mut minutes: BTreeMap<i64, i64> = BTreeMap::new();
+    for row in &rows {
+        let minute = row["t"].as_i64().unwrap() / MINUTE;
+        *cells.entry((row["k"].to_string(), minute)).or_default() += 1;
+        *minutes.entry(minute).or_default() += 1;
+    }
+    // A null is the key of a group, and finds nothing.
+    let found = |(key, minute): &(String, i64), n: i64| (key.clone(), n, if key == "null" { 0 } else { n * n }, n * minutes[minute]);
+    let mut want: Vec<_> = cells.iter().map(|(cell, n)| found(cell, *n)).collect();
+    want.sort();
+    for watermark in ["", ", watermark: {delay: 5s}"] {
+        for parallelism in ["1", "2", "4"] {
+            let folder = tempfile::tempdir().unwrap();
+            let parts: Vec<Vec<Value>> = (0..3).map(|part| rows.iter().skip(part).step_by(3).cloned().collect()).collect();
+            write(folder.path(), "in", &parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let options = format!("options: {{pelton: {{memory: 512MiB{watermark}}}}}\n");
+            ends(&pipeline(folder.path(), &transforms, &["OfBeside"], &options), parallelism);
+            let number = |row: &Value, name: &str| row[name].as_i64().unwrap();
+            let rows = json_rows(&folder.path().join("OfBeside"));
+            let of = |row: &Value| (row["k"].to_string(), number(row, "rows"), number(row, "n"), number(row, "total"));
+            let mut got: Vec<_> = rows.iter().map(of).collect();
+            got.sort();
+            assert_eq!(got, want, "at parallelism {parallelism}{watermark}");
         }
     }
 }

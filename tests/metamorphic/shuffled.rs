@@ -80,6 +80,48 @@ fn aggregates_of_windows() {
     unchanged(2, &all.concat(), &[("Fixed", 100), ("Sliding", 300), ("Sessions", 50), ("Global", 1), ("Values", 300)]);
 }
 
+/// Half of all rows have one key. With and without `fanout` the same comes out, and with several workers the rows were dealt out.
+#[test]
+fn keys_in_two_stages() {
+    let mut hot = rows(5, 2_000);
+    hot.iter_mut().step_by(2).for_each(|row| row["k"] = "hot".into());
+    let columns = format!(
+        "{EXACT}, mean: {{value: f, fn: mean}}, first: {{value: id, fn: first}}, dearest: {{value: v, fn: {{type: top, config: {{n: 3}}}}}}, spread: {{value: f, fn: stddev}}"
+    );
+    let of = |name: &str, windowing: &str, by: &str, fanout: &str| {
+        format!(
+            "    - {{type: Combine, name: {name}C, input: T, windowing: {windowing}, config: {{group_by: {by}, combine: {{{columns}}}{fanout}}}}}\n"
+        ) + &shown(name, &format!("{name}C"))
+    };
+    let kinds =
+        [("Fixed", "{type: fixed, size: 10s}", "k"), ("Global", "{type: global}", "[k, b]"), ("Whole", "{type: fixed, size: 7s}", "[]")];
+    for fanout in [2, 3, 64] {
+        let both = kinds.map(|(name, windowing, by)| {
+            of(name, windowing, by, "") + &of(&format!("{name}Spread"), windowing, by, &format!(", fanout: {fanout}"))
+        });
+        let names = kinds.map(|(name, ..)| name);
+        let spread = names.map(|name| format!("{name}Spread"));
+        let outputs: Vec<&str> = names.iter().copied().chain(spread.iter().map(String::as_str)).collect();
+        for parallelism in ["1", "2", "4"] {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), "in", &hot.chunks(90).collect::<Vec<_>>());
+            let summary = run(&pipeline(folder.path(), &both.concat(), &outputs, ""), parallelism);
+            let dealt = summary["transforms"].as_array().unwrap().iter().filter(|node| node["name"].as_str().unwrap().ends_with("/fanout"));
+            // Lives that crash have a parallelism of their own.
+            if std::env::var_os("PELTON_TEST_CRASHES").is_none() {
+                assert_eq!(dealt.filter(|node| node["rows_in"] == 2_000).count(), if parallelism == "1" { 0 } else { 3 }, "{summary}");
+            }
+            for (direct, spread) in names.iter().zip(&spread) {
+                let (want, got) = (multiset(folder.path(), direct), multiset(folder.path(), spread));
+                assert!(!want.is_empty() && got.len() == want.len(), "{direct}: {} and {} rows", want.len(), got.len());
+                for (got, want) in got.iter().zip(&want) {
+                    assert!(same(got, want), "{direct}, fanout {fanout}, parallelism {parallelism}:\n got {got}\nwant {want}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn groupings_one_after_the_other() {
     let transforms = format!(

@@ -86,9 +86,5 @@ impl Drop for Oracle {
 }
 
 fn python() -> PathBuf {
-    let cache = match std::env::var_os("PELTON_CACHE") {
-        Some(cache) => PathBuf::from(cache),
-        None => std::env::home_dir().unwrap_or_default().join(".cache/pelton"),
-    };
-    cache.join(FOLDER).join("bin/python")
+    pelton_tests::pelton::cache().join(FOLDER).join("bin/python")
 }

@@ -2,14 +2,19 @@
 //!
 //! The broker is what `cargo xtask setup` has put into the cache folder; the scripts of `xtask/kafka` start and stop it.
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use crate::pelton::wait_for;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a call to the broker may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,6 +25,16 @@ pub struct Broker {
     port: u16,
     controller_port: u16,
     secure: Option<Secure>,
+    detours: Vec<Detour>,
+}
+
+/// A listener of a broker at `port` whose clients are told to come to `advertised`: where a proxy stands.
+#[derive(Clone, Copy)]
+pub struct Detour {
+    /// Of the broker.
+    pub port: u16,
+    /// Of the proxy.
+    pub advertised: u16,
 }
 
 /// The TLS listener of a broker, and who may use it.
@@ -39,12 +54,17 @@ const STORE_PASSWORD: &str = "changeit";
 impl Broker {
     /// A broker without security.
     pub fn start() -> Broker {
-        Self::start_with(false)
+        Self::start_with(false, Vec::new())
+    }
+
+    /// A broker that can be reached through proxies as well.
+    pub fn start_behind(detours: Vec<Detour>) -> Broker {
+        Self::start_with(false, detours)
     }
 
     /// A broker that also has a listener with TLS and SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512).
     pub fn start_secured() -> Broker {
-        Self::start_with(true)
+        Self::start_with(true, Vec::new())
     }
 
     /// The broker of all tests of this process that do no harm to it. It ends with the last of them.
@@ -58,11 +78,11 @@ impl Broker {
         })
     }
 
-    fn start_with(secured: bool) -> Broker {
+    fn start_with(secured: bool, detours: Vec<Detour>) -> Broker {
         let folder = tempfile::Builder::new().prefix("pelton-kafka-").tempdir().expect("a folder for the broker");
         let [port, controller_port, secure_port] = free_ports();
         let secure = secured.then(|| Secure { port: secure_port, certificate: make_certificate(folder.path()) });
-        let mut broker = Broker { folder, port, controller_port, secure };
+        let mut broker = Broker { folder, port, controller_port, secure, detours };
         broker.restart();
         broker
     }
@@ -85,6 +105,19 @@ impl Broker {
             command.args(self.secure_properties(secure));
             command.env("KAFKA_FORMAT_ARGS", format!("--add-scram SCRAM-SHA-256=[name={USER},password={PASSWORD}] --add-scram SCRAM-SHA-512=[name={USER},password={PASSWORD}]"));
         }
+        if !self.detours.is_empty() {
+            let mut listeners = format!("PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}", self.port, self.controller_port);
+            let mut advertised = format!("PLAINTEXT://127.0.0.1:{}", self.port);
+            let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_string();
+            for (number, detour) in self.detours.iter().enumerate() {
+                listeners += &format!(",DETOUR{number}://127.0.0.1:{}", detour.port);
+                advertised += &format!(",DETOUR{number}://127.0.0.1:{}", detour.advertised);
+                protocols += &format!(",DETOUR{number}:PLAINTEXT");
+            }
+            command.arg(format!("listeners={listeners}"));
+            command.arg(format!("advertised.listeners={advertised}"));
+            command.arg(format!("listener.security.protocol.map={protocols}"));
+        }
         run(&mut command);
     }
 
@@ -105,12 +138,37 @@ impl Broker {
         let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
         let results = block_on(self.admin().create_topics([&topic], &options)).expect("the broker answers");
         results.into_iter().next().expect("one topic").unwrap_or_else(|(name, error)| panic!("cannot create topic {name}: {error}"));
+        // It is created before all know of it.
+        let admin = self.admin();
+        let led = || {
+            let found = admin.inner().fetch_metadata(Some(name), PATIENCE).ok()?;
+            let led = found.topics().iter().flat_map(|topic| topic.partitions()).filter(|partition| partition.leader() >= 0).count();
+            (led == partitions as usize).then_some(())
+        };
+        wait_for(&format!("topic {name} has leaders"), PATIENCE.as_secs(), led);
     }
 
     /// Deletes a topic.
     pub fn delete_topic(&self, name: &str) {
         let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-        block_on(self.admin().delete_topics(&[name], &options)).expect("the broker answers");
+        let results = block_on(self.admin().delete_topics(&[name], &options)).expect("the broker answers");
+        results.into_iter().next().expect("one topic").unwrap_or_else(|(name, error)| panic!("cannot delete topic {name}: {error}"));
+    }
+
+    /// Adds partitions to a topic, up to this number.
+    pub fn add_partitions(&self, topic: &str, count: usize) {
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+        let results = block_on(self.admin().create_partitions([&NewPartitions::new(topic, count)], &options)).expect("the broker answers");
+        results.into_iter().next().expect("one topic").unwrap_or_else(|(name, error)| panic!("cannot enlarge topic {name}: {error}"));
+    }
+
+    /// Deletes the records before an offset, as retention does.
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset");
+        let deleted = block_on(self.admin().delete_records(&offsets, &options)).expect("the broker answers");
+        assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
@@ -135,6 +193,39 @@ impl Broker {
             "ssl.keystore.type=PKCS12".into(),
         ]
     }
+}
+
+/// Every committed record of a topic in JSON, up to its end, as a reader that shares nothing with the product finds it.
+pub fn read_committed(servers: &str, topic: &str, partitions: i32) -> Vec<Value> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "check")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
+    }
+    consumer.assign(&list).expect("partitions are assigned");
+    let (mut rows, mut ends, mut moved) = (Vec::new(), BTreeSet::new(), Instant::now());
+    while ends.len() < partitions as usize {
+        assert!(moved.elapsed() < PATIENCE, "topic {topic} is not read to its end");
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                rows.push(serde_json::from_slice(message.payload().unwrap_or_default()).expect("a row in JSON"));
+                moved = Instant::now();
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ends.insert(partition);
+            }
+            Some(Err(error)) => panic!("topic {topic}: {error}"),
+            None => {}
+        }
+    }
+    rows
 }
 
 impl Drop for Broker {

@@ -1,5 +1,6 @@
 //! Runs the binary under test, and reads what it wrote.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -14,6 +15,12 @@ pub fn binary() -> PathBuf {
     let path = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps").join("pelton");
     assert!(path.exists(), "{} is missing: run `cargo build -p pelton-cli`, or `cargo xtask test`", path.display());
     path
+}
+
+/// Where `cargo xtask setup` keeps what it has fetched: `$PELTON_CACHE`, or `~/.cache/pelton`.
+pub fn cache() -> PathBuf {
+    let home = || std::env::home_dir().expect("no home folder; set PELTON_CACHE").join(".cache/pelton");
+    std::env::var_os("PELTON_CACHE").map_or_else(home, PathBuf::from)
 }
 
 /// A command of the binary, from the repository's root.
@@ -46,7 +53,44 @@ impl From<Output> for Said {
 
 /// Runs to the end.
 pub fn run(arguments: &[&str]) -> Said {
-    pelton(arguments).output().expect("the binary starts").into()
+    if arguments.first() == Some(&"run") && std::env::var_os("PELTON_TEST_KILLS").is_some() {
+        return run_killed(arguments);
+    }
+    let said: Said = pelton(arguments).output().expect("the binary starts").into();
+    note_crashes(&said.err);
+    said
+}
+
+/// With `PELTON_TEST_KILLS` each life of a run is a process, which `PELTON_TEST_CRASHES` ends by `kill -9`; the last one's line counts those before it.
+fn run_killed(arguments: &[&str]) -> Said {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    for life in 1.. {
+        let mut command = pelton(arguments);
+        command.arg("--state").arg(&state).env("PELTON_TEST_LIFE", life.to_string());
+        let output = command.output().expect("the binary starts");
+        if output.status.signal() == Some(KILLED) {
+            continue;
+        }
+        let said: Said = output.into();
+        note_crashes(&said.err);
+        return said;
+    }
+    unreachable!("lives have numbers")
+}
+
+/// SIGKILL.
+const KILLED: i32 = 9;
+
+/// With `PELTON_TEST_CRASHES` every run crashes and goes on, and says how often; that is collected in the file that
+/// `PELTON_TEST_CRASHES_LOG` names.
+fn note_crashes(said: &str) {
+    use std::io::Write;
+    let Some(log) = std::env::var_os("PELTON_TEST_CRASHES_LOG") else { return };
+    for line in said.lines().filter(|line| line.starts_with("crashes: ")) {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log);
+        file.and_then(|mut file| writeln!(file, "{line}")).expect("the log of crashes can be written");
+    }
 }
 
 /// Runs a pipeline to the end with `--output json` and gives its summary; anything but success fails the test.

@@ -31,7 +31,7 @@ fn dependencies(manifest: &Path) -> Vec<String> {
 }
 
 fn crates() -> BTreeMap<String, Vec<String>> {
-    ["core", "expr", "pipeline", "state", "plugin", "connect", "runtime", "cli"]
+    ["core", "expr", "pipeline", "state", "fetch", "plugin", "registry", "connect", "runtime", "server", "cli"]
         .into_iter()
         .map(|name| (name.to_string(), dependencies(&root().join("host").join(name).join("Cargo.toml"))))
         .collect()
@@ -44,10 +44,13 @@ fn dependencies_point_one_way() {
         ("expr", &["core"]),
         ("pipeline", &["core", "expr"]),
         ("state", &["core"]),
-        ("plugin", &["core"]),
+        ("fetch", &["core"]),
+        ("plugin", &["core", "fetch"]),
+        ("registry", &["core"]),
         ("connect", &["core"]),
         ("runtime", &["core", "expr", "pipeline", "state", "plugin", "connect"]),
-        ("cli", &["core", "expr", "pipeline", "state", "plugin", "connect", "runtime"]),
+        ("server", &["core", "pipeline", "plugin", "registry", "connect", "runtime"]),
+        ("cli", &["core", "expr", "pipeline", "state", "plugin", "registry", "connect", "runtime", "server"]),
     ]);
     for (name, dependencies) in crates() {
         for dependency in dependencies.iter().filter_map(|dependency| dependency.strip_prefix("pelton-")) {
@@ -64,14 +67,19 @@ fn each_heavy_thing_is_known_to_one_crate() {
         ("saphyr", "pipeline"),
         ("minijinja", "pipeline"),
         ("rdkafka", "connect"),
+        ("tokio-postgres", "connect"),
         ("parquet", "connect"),
         ("csv", "connect"),
+        ("lsm-tree", "state"),
+        ("fjall", "state"),
         ("clap", "cli"),
+        ("httparse", "server, fetch"),
+        ("oci-", "registry"),
     ];
     for (name, dependencies) in crates() {
         for (thing, owner) in owners {
             let knows = dependencies.iter().any(|dependency| dependency.starts_with(thing));
-            assert!(!knows || name == owner, "only host/{owner} may know {thing}, but host/{name} does");
+            assert!(!knows || owner.split(", ").any(|owner| name == owner), "only host/{owner} may know {thing}, but host/{name} does");
         }
     }
 }
@@ -150,5 +158,63 @@ fn every_guest_program_has_a_test() {
         if entry.path().join("Cargo.toml").exists() {
             assert!(tests.contains(&name), "no test names the guest program tests/programs/{name}");
         }
+    }
+}
+
+/// Names of failpoints are texts; a test that asks for one must come to it.
+#[test]
+fn every_failpoint_has_one_place() {
+    let root = root();
+    let list = std::fs::read_to_string(root.join("host/core/src/failpoint.rs")).expect("failpoint.rs");
+    let (_, list) = list.split_once("pub const NAMES").expect("the list of names");
+    let (list, _) = list.split_once("];").expect("the end of the list");
+    let names: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(names.len() > 20, "{names:?}");
+    let mut text = String::new();
+    let mut found = Vec::new();
+    sources(&root.join("host"), &mut found);
+    for path in found.iter().filter(|path| !path.ends_with("failpoint.rs")) {
+        text.push_str(&std::fs::read_to_string(path).expect("a source file"));
+    }
+    for name in &names {
+        let quoted = format!("\"{name}\"");
+        assert!(text.contains(&quoted), "the failpoint {name} has no place");
+    }
+    for at in text.match_indices("failpoint::hit(\"") {
+        let name = text[at.0 + at.1.len()..].split('"').next().unwrap_or_default();
+        assert!(names.contains(&name), "the failpoint {name} is not in the list");
+    }
+}
+
+/// Calls of the system with numbers of our own: nothing from outside comes to them, so there is nothing to fuzz.
+const WITHOUT_INPUT: [&str; 2] = ["host/cli/src/allocator.rs", "host/server/src/weight.rs"];
+
+#[test]
+fn unsafe_code_is_fuzzed_or_has_no_input() {
+    let block = concat!("unsafe", " {");
+    let (mut fuzzed, mut places) = (BTreeMap::<String, bool>::new(), Vec::new());
+    let mut found = Vec::new();
+    for folder in ["host", "sdk/rust"] {
+        sources(&root().join(folder), &mut found);
+    }
+    for path in &found {
+        let text = std::fs::read_to_string(path).expect("a source file");
+        let name = path.strip_prefix(root()).expect("it lies in the repository").to_string_lossy().into_owned();
+        let of = name.split('/').take(2).collect::<Vec<_>>().join("/");
+        *fuzzed.entry(of.clone()).or_default() |= text.contains(concat!("fn ", "fuzz_"));
+        if text.contains(block) {
+            places.push((of, name, text));
+        }
+    }
+    assert!(places.len() > 5, "{} places", places.len());
+    for (of, name, text) in &places {
+        let without = text.lines().filter(|line| line.contains(block) && !line.contains("libc::"));
+        match WITHOUT_INPUT.contains(&name.as_str()) {
+            true => assert_eq!(without.count(), 0, "{name} does more than it is excused for"),
+            false => assert!(fuzzed[of], "{name} has unsafe code, and {of} has no fuzz target"),
+        }
+    }
+    for name in WITHOUT_INPUT {
+        assert!(places.iter().any(|(_, place, _)| place == name), "{name} has no unsafe code any more");
     }
 }

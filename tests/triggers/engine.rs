@@ -68,6 +68,7 @@ fn operator(stream: &Stream) -> Combine {
         schema: Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("values", list, true)])),
         late_schema: late_schema(&input),
         late_port: 1,
+        spread: false,
         levels: Vec::new(),
         strategy: stream.strategy.clone(),
         state_limit: usize::MAX,

@@ -54,7 +54,5 @@ pub fn folder() -> PathBuf {
 
 /// Where `cargo xtask setup` installs Beam.
 fn environment() -> PathBuf {
-    let cache = std::env::var_os("PELTON_CACHE").map(PathBuf::from);
-    let home = || std::env::home_dir().expect("a home folder").join(".cache/pelton");
-    cache.unwrap_or_else(home).join("beam-2.77.0")
+    pelton_tests::pelton::cache().join("beam-2.77.0")
 }

@@ -41,6 +41,8 @@ share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
+# Records of tests are of any time; the broker would drop those older than a week half a minute after its start.
+log.retention.ms=-1
 # After kill -9 the new process registers once the old registration has expired (default 9 s).
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500

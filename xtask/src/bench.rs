@@ -2,11 +2,11 @@
 
 use crate::guests;
 use crate::step::{Steps, cargo, must};
-use crate::{bench_kafka, flink, peers};
+use crate::{bench_checkpoints, bench_kafka, flink, peers};
 use anyhow::{Result, bail};
 
 /// All benchmarks.
-const NAMES: [&str; 5] = ["boundary", "aggregate", "sliding", "peers-traffic", "kafka"];
+const NAMES: [&str; 9] = ["boundary", "compile", "aggregate", "sliding", "checkpoints", "peers-traffic", "kafka", "swaps", "neighbours"];
 
 /// Runs the named benchmark, or all.
 pub fn run(named: Option<&str>, with_flink: bool) -> Result<()> {
@@ -20,17 +20,20 @@ pub fn run(named: Option<&str>, with_flink: bool) -> Result<()> {
             "peers-traffic" if with_flink => steps.run("peers-traffic with Flink", flink::run),
             "peers-traffic" => steps.run(name, peers::run),
             "aggregate" | "sliding" => steps.run(name, || operator(name)),
+            "checkpoints" => steps.run(name, bench_checkpoints::run),
             "kafka" => steps.run(name, bench_kafka::run),
-            _ => steps.run(name, boundary),
+            "swaps" => steps.run(name, bench_kafka::swaps),
+            "neighbours" => steps.run(name, bench_kafka::neighbours),
+            _ => steps.run(name, || plugin(name)),
         }
     }
     steps.finish("bench")
 }
 
-fn boundary() -> Result<()> {
+fn plugin(bench: &str) -> Result<()> {
     guests::build_test_components()?;
     // With the command line, so that dependencies have the features that the other benchmarks give them.
-    must(cargo().args(["bench", "-p", "pelton-cli", "-p", "pelton-plugin", "--bench", "boundary"]))
+    must(cargo().args(["bench", "-p", "pelton-cli", "-p", "pelton-plugin", "--bench", bench]))
 }
 
 /// With the command line, as above.

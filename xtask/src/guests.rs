@@ -25,6 +25,12 @@ pub fn build_test_components() -> Result<Vec<PathBuf>> {
     Ok(components)
 }
 
+/// Builds the command line.
+pub fn build_binary() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    build_pelton(root).map(|_| ())
+}
+
 /// Builds the command line and answers its path, as cargo tells it: the target folder may lie anywhere.
 fn build_pelton(root: &Path) -> Result<PathBuf> {
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

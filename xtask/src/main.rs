@@ -1,28 +1,37 @@
 //! `cargo xtask`: set-up and checks that cargo alone cannot do.
 //!
 //! - [`setup`]: everything that a fresh machine needs for the tests.
-//! - [`suites`]: the tests, suite by suite, with their seconds.
+//! - [`suites`]: the tests, suite by suite, with their seconds; [`restarts`]: some of them with crashes inside.
 //! - [`mod@bench`]: benchmarks by name; [`peers`] and [`flink`]: the comparison with other programs on one job; [`bench_kafka`]: with a
 //!   bare loop of librdkafka.
 //! - [`beam`]: the real Apache Beam, and the differential suites against it.
 //! - [`duckdb`]: DuckDB, and the differential suite of SQL against it; [`python`]: environments for both.
+//! - [`registry`]: the server of OCI registries for the suite of that name.
+//! - [`storage`]: checkpoints in a server that speaks S3.
+//! - [`mod@fuzz`]: the fuzz targets of all crates.
 //! - [`ci`]: what has to pass before a change goes in.
 //! - [`guests`]: the components that tests run.
 //! - [`step`]: running a program as a step that is named and timed.
 
 use clap::{Parser, Subcommand};
+use step::{cargo, must};
 
 mod beam;
 mod bench;
+mod bench_checkpoints;
 mod bench_kafka;
 mod ci;
 mod duckdb;
 mod flink;
+mod fuzz;
 mod guests;
 mod peers;
 mod python;
+mod registry;
+mod restarts;
 mod setup;
 mod step;
+mod storage;
 mod suites;
 
 #[derive(Parser)]
@@ -50,7 +59,7 @@ enum Task {
     },
     /// Runs a benchmark, or all.
     Bench {
-        /// `boundary`, `peers-traffic` or `kafka`. Default: all.
+        /// `boundary`, `peers-traffic`, `kafka`, `swaps`, … Default: all.
         name: Option<String>,
         /// `peers-traffic` against Flink, over 2 M and 10 M lines; fetches Flink once (329 MB).
         #[arg(long)]
@@ -79,6 +88,67 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Runs the rules of checkpoints in simulated worlds where processes die, stop and go on, and nothing arrives when it should.
+    #[command(
+        after_help = "Arguments: --seeds N, --seed S (alone: shows that seed), --mutation NAME; none: 100,000 seeds and all mutations"
+    )]
+    Simulate {
+        /// For the suite.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Kills a pipeline with a real broker again and again, and fails where anything is lost, duplicated or wrong.
+    #[command(
+        after_help = "Arguments: --kills N, --seed S, --rate RECORDS-A-SECOND, --records N (goes on until so many were sent), --seconds T (no kills after that); none: 25 kills"
+    )]
+    Kill {
+        /// For the suite.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Swaps the plugins, configs and expressions of a running pipeline on a real broker, and fails where a record was not processed once, by the versions that
+    /// the recorded cuts say.
+    #[command(
+        after_help = "Arguments: --swaps N, --seed S, --rate RECORDS-A-SECOND, --deaths all|none; none: 40 swaps, a life dies at each step"
+    )]
+    Swaps {
+        /// For the suite.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Lets processes die, and stop and be overtaken, at every named failpoint, and fails where the output is not exact.
+    #[command(
+        after_help = "Arguments: --only NAME, --all (with every decider and backend), --copies (zombies on copies of the store), --seed S, --at-once N; none: each failpoint once, with what the seed picks"
+    )]
+    Failpoints {
+        /// For the suite.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Checkpoints in a server that speaks S3 (moto, from PyPI): the rules of storage, deaths and zombies. Builds with the feature `cloud`, so it is no part of CI.
+    Storage,
+    /// Runs plugins that are written to break the host, each beside a pipeline that must not notice.
+    #[command(after_help = "Arguments: --only TEXT (in the name), --show (what each was told); none: all")]
+    Hostile {
+        /// For the suite.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Feeds random bytes to everything that reads what others wrote: answers of guests, formats of files, state.
+    Fuzz {
+        /// Of each target.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Targets whose names have this text. Default: all.
+        filter: Option<String>,
+    },
+    /// Makes state of very many keys that live for seconds, and fails where ten times the keys take more room.
+    #[command(after_help = "Arguments: --keys N (of each kind); none: as many as CI has time for")]
+    Cleanup {
+        /// For the suite.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Format, clippy, licences and advisories, documentation, and all tests.
     Ci {
         /// Skip the suite on a real broker, and say so.
@@ -101,6 +171,14 @@ fn main() -> anyhow::Result<()> {
         Task::BeamDiff { arguments } => beam::run("beam", &arguments),
         Task::TriggerDiff { arguments } => beam::run("triggers", &arguments),
         Task::SqlDiff { arguments } => duckdb::run(&arguments),
+        Task::Simulate { arguments } => must(cargo().args(["test", "--workspace", "--test", "simulation", "--"]).args(arguments)),
+        Task::Kill { arguments } => suites::run_with("kill", &arguments),
+        Task::Swaps { arguments } => suites::run_with("swaps", &arguments),
+        Task::Failpoints { arguments } => suites::run_with("failpoints", &arguments),
+        Task::Storage => storage::run(),
+        Task::Hostile { arguments } => suites::run_with("hostile", &arguments),
+        Task::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref()),
+        Task::Cleanup { arguments } => suites::run_with("cleanup", &arguments),
         Task::Ci { without_kafka } => ci::run(without_kafka),
     }
 }

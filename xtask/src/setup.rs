@@ -1,7 +1,7 @@
 //! Prepares a machine: what can be installed is installed, what cannot is named with the command that does it.
 
 use crate::step::{Steps, must, program, root, works};
-use crate::{beam, duckdb, guests};
+use crate::{beam, duckdb, guests, registry};
 use anyhow::{Context, Result, bail};
 use std::net::TcpListener;
 use std::process::Command;
@@ -22,6 +22,14 @@ const TOOLS: &[Tool] = &[
         package: "python3-venv",
         purpose: "runs Apache Beam, which the suites `beam` and `triggers` compare with",
     },
+    Tool {
+        // Debian keeps the server's programs off the path.
+        probe: &["sh", "-c", "command -v initdb || ls /usr/lib/postgresql/*/bin/initdb"],
+        package: "postgresql",
+        purpose: "the server of the suite `postgres`",
+    },
+    Tool { probe: &["psql", "--version"], package: "postgresql-client", purpose: "asks that server what it holds" },
+    Tool { probe: &["openssl", "version"], package: "openssl", purpose: "makes certificates for the tests with TLS" },
 ];
 
 const KAFKA_TOOLS: &[Tool] = &[
@@ -50,6 +58,7 @@ pub fn run(without_kafka: bool) -> Result<()> {
     }
     steps.run("beam", beam::prepare);
     steps.run("duckdb", duckdb::prepare);
+    steps.run("registry", registry::prepare);
     steps.run("components", || {
         let components = guests::build_test_components()?;
         println!("{} components are up to date", components.len());
@@ -68,7 +77,7 @@ fn install_missing(tools: Vec<&Tool>) -> Result<()> {
         return Ok(());
     }
     for tool in &absent {
-        println!("missing: {} ({})", tool.probe[0], tool.purpose);
+        println!("missing: {} ({})", tool.package, tool.purpose);
     }
     let mut packages: Vec<&str> = absent.iter().map(|tool| tool.package).collect();
     packages.sort_unstable();

@@ -2,23 +2,24 @@
 //!
 //! Suites on the whole system are the test targets of the package `pelton-tests`; a new target is a new suite.
 
-use crate::guests;
 use crate::step::{Steps, cargo, must, root};
+use crate::{fuzz, guests, restarts};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::PathBuf;
 
 /// Tests beside the code, and the crates' own test folders.
 const UNIT: &str = "unit";
-/// Random inputs to unsafe code: the unit tests whose names begin with [`FUZZ_TESTS`].
+/// Random inputs to what reads the bytes of others: the unit tests whose names begin with [`fuzz::TESTS`].
 const FUZZ: &str = "fuzz";
-const FUZZ_TESTS: &str = "fuzz_";
 /// Tests of the plugins, run natively as their authors do.
 const PLUGINS: &str = "plugins";
 /// Examples in documentation.
 const DOC: &str = "doc";
-/// Needs the broker.
-const KAFKA: &str = "kafka";
+/// See [`restarts`].
+const RESTARTS: &str = "restarts";
+/// Need the broker.
+const KAFKA: [&str; 4] = ["failpoints", "kafka", "kill", "swaps"];
 
 /// Runs the named suites, or all. Every suite is tried, also after one has failed.
 pub fn run(named: &[String], without_kafka: bool) -> Result<()> {
@@ -27,13 +28,17 @@ pub fn run(named: &[String], without_kafka: bool) -> Result<()> {
         bail!("no suite `{unknown}`; there are: {}", all.join(", "));
     }
     let mut steps = Steps::default();
-    let chosen: Vec<&String> = all.iter().filter(|name| named.is_empty() || named.contains(name)).collect();
+    let wanted = |name: &&String| named.is_empty() || named.contains(name);
+    let chosen: Vec<&String> = all.iter().filter(wanted).collect();
     if chosen.iter().any(|name| needs_components(name)) {
         steps.run("components", || guests::build_test_components().map(|_| ()));
+    } else if chosen.iter().any(|name| !NO_BINARY.contains(&name.as_str())) {
+        // Suites that run the product must not run one of yesterday.
+        steps.run("binary", guests::build_binary);
     }
     for name in chosen {
-        if name == KAFKA && without_kafka {
-            println!("== {KAFKA}: SKIPPED because of --without-kafka");
+        if needs_kafka(name) && without_kafka {
+            println!("== {name}: SKIPPED because of --without-kafka");
             continue;
         }
         steps.run(name, || run_one(name));
@@ -45,19 +50,34 @@ fn run_one(name: &str) -> Result<()> {
     match name {
         UNIT => {
             let unit = ["test", "--workspace", "--exclude", "pelton-tests", "--lib", "--bins", "--tests"];
-            must(cargo().args(unit).args(["--", "--skip", FUZZ_TESTS]))
+            must(cargo().args(unit).args(["--", "--skip", fuzz::TESTS]))
         }
-        FUZZ => must(cargo().args(["test", "--workspace", "--exclude", "pelton-tests", "--lib", "--", FUZZ_TESTS])),
+        FUZZ => fuzz::run(fuzz::CI_SECONDS, None),
         DOC => must(cargo().args(["test", "--workspace", "--doc"])),
         PLUGINS => test_plugins(),
+        RESTARTS => restarts::run(),
         // Of the workspace, so that dependencies have the features that they were built with before.
         target => must(cargo().args(["test", "--workspace", "--test", target])),
     }
 }
 
+fn needs_kafka(name: &str) -> bool {
+    KAFKA.contains(&name)
+}
+
+/// Runs one suite of the whole system with its own arguments, on components and a binary that are up to date.
+pub fn run_with(name: &str, arguments: &[String]) -> Result<()> {
+    guests::build_test_components()?;
+    must(cargo().args(["test", "--workspace", "--test", name, "--"]).args(arguments))
+}
+
+/// These do not run the product.
+const NO_BINARY: [&str; 5] = [DOC, FUZZ, PLUGINS, "simulation", "tidy"];
+
 /// Only these never run a guest.
 fn needs_components(name: &str) -> bool {
-    ![DOC, FUZZ, PLUGINS, "beam", "metamorphic", "sql", "tidy", "triggers"].contains(&name)
+    ![DOC, FUZZ, PLUGINS, "beam", "faults", "metamorphic", "postgres", "savepoints", "simulation", "sql", "tidy", "triggers"]
+        .contains(&name)
 }
 
 /// All suites: those of crates first, the broker's last.
@@ -73,8 +93,8 @@ fn suites() -> Result<Vec<String>> {
         .filter(|target| list(&target["kind"]).iter().any(|kind| kind == "test"))
         .filter_map(|target| target["name"].as_str().map(str::to_string))
         .collect();
-    targets.sort_by_key(|name| (name == KAFKA, name.clone()));
-    Ok([UNIT, FUZZ, DOC, PLUGINS].into_iter().map(str::to_string).chain(targets).collect())
+    targets.sort_by_key(|name| (needs_kafka(name), name.clone()));
+    Ok([UNIT, FUZZ, DOC, PLUGINS, RESTARTS].into_iter().map(str::to_string).chain(targets).collect())
 }
 
 /// Plugins are crates of their own; one folder for what they build, since they share their dependencies.
@@ -114,7 +134,7 @@ mod tests {
     #[test]
     fn the_broker_comes_last_and_every_target_is_a_suite() {
         let all = suites().expect("cargo knows the workspace");
-        assert_eq!(all.last().map(String::as_str), Some(KAFKA));
-        assert!(["unit", "fuzz", "cases", "cli", "tidy"].iter().all(|name| all.iter().any(|suite| suite == name)), "{all:?}");
+        assert!(all.ends_with(&KAFKA.map(str::to_string)), "{all:?}");
+        assert!(["unit", "fuzz", "cases", "cli", "failpoints", "tidy"].iter().all(|name| all.iter().any(|suite| suite == name)), "{all:?}");
     }
 }

@@ -5,9 +5,9 @@ use crate::commands::run::Output;
 use indicatif::{ProgressBar, ProgressStyle};
 use pelton_runtime::Progress;
 use pelton_runtime::clock::Stopwatch;
+use pelton_server::status::rows_read;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// A terminal is refreshed this often.
@@ -94,16 +94,6 @@ async fn show(progress: Arc<Progress>, quiet: bool, output: Output, mut ended: t
             }
         }
     }
-}
-
-/// Rows that sources have read.
-pub fn rows_read(progress: &Progress) -> u64 {
-    progress
-        .nodes
-        .iter()
-        .filter(|node| node.kind.starts_with("ReadFrom") || node.kind == "Create" || node.kind == "GenerateEvents")
-        .map(|node| node.rows_in.load(Relaxed))
-        .sum()
 }
 
 fn line(progress: &Progress, seconds: f64, rate: f64) -> String {

@@ -1,8 +1,11 @@
 //! What a run says at its end: where every row went.
 
-use crate::progress::{Timeline, rows_read};
+use crate::progress::Timeline;
+use pelton_plugin::PluginFigures;
+use pelton_runtime::checkpoint::figures::CheckpointFigures;
 use pelton_runtime::metrics::{NodeFigures, UserMetric};
 use pelton_runtime::{Progress, StopMode};
+use pelton_server::status::rows_read;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -16,6 +19,9 @@ pub struct Summary {
     pub rows_per_second: f64,
     pub transforms: Vec<NodeFigures>,
     pub written: Vec<Written>,
+    /// Where the pipeline takes checkpoints: those since its last start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoints: Option<CheckpointFigures>,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,6 +51,7 @@ impl Summary {
                 .into_iter()
                 .map(|(transform, sink)| Written { transform, rows: sink.rows, bytes: sink.bytes, files: sink.files })
                 .collect(),
+            checkpoints: progress.checkpoints.as_ref().map(|checkpoints| checkpoints.figures()),
         }
     }
 
@@ -91,6 +98,9 @@ impl Summary {
             for hot in &node.hot_keys {
                 let _ = writeln!(text, "{:<width$}    the key {} has {:.0} % of the rows", "", hot.key, 100.0 * hot.share);
             }
+            for line in node.plugin.iter().flat_map(plugin_lines) {
+                let _ = writeln!(text, "{:<width$}    {line}", "");
+            }
             for (name, metric) in &node.user {
                 let shown = match metric {
                     UserMetric::Counter { value } => value.to_string(),
@@ -111,12 +121,50 @@ impl Summary {
                 let _ = writeln!(text, "  … and {} more", written.files.len() - MAX_FILES);
             }
         }
+        if let Some(checkpoints) = &self.checkpoints {
+            text.push_str(&self.checkpoints_text(checkpoints));
+        }
         let held: u64 = self.transforms.iter().map(|node| node.held).sum();
         if held > 0 {
             let _ = writeln!(text, "\n{held} rows are held in windows that had not ended; `--drain` fires them at Ctrl-C.");
         }
         text
     }
+}
+
+impl Summary {
+    fn checkpoints_text(&self, checkpoints: &CheckpointFigures) -> String {
+        let CheckpointFigures { last, bytes, took: Some(took), .. } = checkpoints else { return String::new() };
+        let pauses = self.transforms.iter().filter_map(|node| Some((node.barrier_pauses?.max_millis, &node.name)));
+        let longest = pauses.max_by(|a, b| a.0.total_cmp(&b.0));
+        let longest =
+            longest.map(|(millis, name)| format!("; the longest stop for a barrier {millis:.1} ms, in {name}")).unwrap_or_default();
+        format!(
+            "\nepochs {} to {last}: {bytes} bytes of state; from barrier to decision {:.0} ms, 99 of 100 within {:.0} ms{longest}\n",
+            last + 1 - took.count.min(*last),
+            took.p50_millis,
+            took.p99_millis
+        )
+    }
+}
+
+/// What of a plugin somebody should know: nothing where nothing happened.
+fn plugin_lines(plugin: &PluginFigures) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !plugin.breaches.is_empty() {
+        let causes: Vec<String> = plugin.breaches.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+        lines.push(format!("plugin: {} rows failed alone; breaches: {}", plugin.poison_rows, causes.join(", ")));
+    }
+    if plugin.throttled_seconds > 0.0 {
+        lines.push(format!("plugin: waited {:.1} s because of limits.cpu_per_second", plugin.throttled_seconds));
+    }
+    if plugin.log_lines_dropped > 0 {
+        lines.push(format!("plugin: {} log lines were dropped", plugin.log_lines_dropped));
+    }
+    if plugin.breakers_opened > 0 {
+        lines.push(format!("plugin: the breaker opened {} times", plugin.breakers_opened));
+    }
+    lines
 }
 
 /// Files that the summary names for each sink.

@@ -4,15 +4,19 @@
 //! their RFC 3339 text. As in Beam null fields count as absent, unless `null_fields: keep` says otherwise; below the top level
 //! they always do, since to Arrow a missing field of a nested row is a null one.
 //!
+//! With checkpoints it stages what is still missing, so that a restart counts no row twice.
+//!
 //! Invariant: what is kept is bounded by the elements that are written and a few unexpected rows; those that match go at once.
 
 use crate::ConnectError;
+use crate::commit::Staged;
 use crate::format::json_write::JsonEncoder;
 use crate::settings::Settings;
 use crate::sink::{Sink, SinkContext, SinkSummary};
 use async_trait::async_trait;
 use pelton_core::catalog::{ConfigFault, ConnectorSpec, KeySpec, Role};
-use pelton_core::{Batch, Instant, RowError};
+use pelton_core::{Batch, Epoch, Instant, RowError};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -35,6 +39,7 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
     ],
     has_errors: false,
     endless: |_| false,
+    timed: false,
     check,
 };
 
@@ -55,14 +60,24 @@ fn check(config: &Value) -> Vec<ConfigFault> {
 }
 
 /// Takes the rows.
-pub async fn open(config: Value, _ctx: SinkContext) -> Result<Box<dyn Sink>, ConnectError> {
+pub async fn open(config: Value, ctx: SinkContext) -> Result<Box<dyn Sink>, ConnectError> {
     let keep_nulls = Settings::new(&config).choice("null_fields", &NULL_FIELDS).unwrap_or(false);
     let elements = config.get("elements").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    Ok(Box::new(AssertEqual::new(elements, keep_nulls)))
+    let mut sink = AssertEqual::new(elements, keep_nulls);
+    if let Some(Staged(staged)) = ctx.exactly_once.and_then(|once| once.restored) {
+        sink.seen = serde_json::from_slice(&staged).map_err(ConnectError::internal)?;
+    }
+    Ok(Box::new(sink))
 }
 
 struct AssertEqual {
     keep_nulls: bool,
+    seen: Seen,
+}
+
+/// What the rows so far come to.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Seen {
     /// How often each row is still to come, by its normal form.
     missing: BTreeMap<String, usize>,
     unexpected: Vec<String>,
@@ -81,19 +96,20 @@ impl AssertEqual {
             };
             *missing.entry(normal(row, keep_nulls)).or_default() += 1;
         }
-        AssertEqual { keep_nulls, missing, unexpected: Vec::new(), unexpected_count: 0, rows: 0 }
+        AssertEqual { keep_nulls, seen: Seen { missing, ..Seen::default() } }
     }
 
     fn take(&mut self, row: Value) {
         let row = normal(row, self.keep_nulls);
-        self.rows += 1;
-        match self.missing.get_mut(&row) {
-            Some(1) => drop(self.missing.remove(&row)),
+        let Seen { missing, unexpected, unexpected_count, rows } = &mut self.seen;
+        *rows += 1;
+        match missing.get_mut(&row) {
+            Some(1) => drop(missing.remove(&row)),
             Some(count) => *count -= 1,
             None => {
-                self.unexpected_count += 1;
-                if self.unexpected.len() < MAX_SHOWN {
-                    self.unexpected.push(row);
+                *unexpected_count += 1;
+                if unexpected.len() < MAX_SHOWN {
+                    unexpected.push(row);
                 }
             }
         }
@@ -101,19 +117,19 @@ impl AssertEqual {
 
     /// What differs; `None` if nothing does.
     fn difference(&self) -> Option<String> {
-        let missing: usize = self.missing.values().sum();
-        if missing == 0 && self.unexpected_count == 0 {
+        let Seen { missing: each_missing, unexpected, unexpected_count, .. } = &self.seen;
+        let missing: usize = each_missing.values().sum();
+        if missing == 0 && *unexpected_count == 0 {
             return None;
         }
-        let mut lines =
-            vec![format!("its rows are not the expected ones: {missing} missing (-), {} unexpected (+)", self.unexpected_count)];
-        let each = self.missing.iter().flat_map(|(row, count)| std::iter::repeat_n(row, *count));
+        let mut lines = vec![format!("its rows are not the expected ones: {missing} missing (-), {unexpected_count} unexpected (+)")];
+        let each = each_missing.iter().flat_map(|(row, count)| std::iter::repeat_n(row, *count));
         lines.extend(each.take(MAX_SHOWN).map(|row| format!("  - {row}")));
         lines.extend((missing > MAX_SHOWN).then(|| format!("  - … and {} more", missing - MAX_SHOWN)));
-        let mut unexpected = self.unexpected.clone();
+        let mut unexpected = unexpected.clone();
         unexpected.sort();
         lines.extend(unexpected.iter().map(|row| format!("  + {row}")));
-        let more = self.unexpected_count - unexpected.len() as u64;
+        let more = unexpected_count - unexpected.len() as u64;
         lines.extend((more > 0).then(|| format!("  + … and {more} more")));
         Some(lines.join("\n"))
     }
@@ -162,10 +178,21 @@ impl Sink for AssertEqual {
         Ok(())
     }
 
+    async fn prepare(&mut self, _epoch: Epoch, last: bool) -> Result<Staged, ConnectError> {
+        match self.difference().filter(|_| last) {
+            Some(message) => Err(ConnectError::Data { message }),
+            None => Ok(Staged(serde_json::to_vec(&self.seen).map_err(ConnectError::internal)?)),
+        }
+    }
+
+    fn written(&self) -> SinkSummary {
+        SinkSummary { rows: self.seen.rows, ..SinkSummary::default() }
+    }
+
     async fn finish(self: Box<Self>) -> Result<SinkSummary, ConnectError> {
         match self.difference() {
             Some(message) => Err(ConnectError::Data { message }),
-            None => Ok(SinkSummary { rows: self.rows, ..SinkSummary::default() }),
+            None => Ok(self.written()),
         }
     }
 
@@ -202,5 +229,19 @@ mod tests {
         let difference = assert.difference().unwrap();
         assert_eq!(difference.lines().count(), 1 + 2 * (MAX_SHOWN + 1));
         assert!(difference.ends_with("  + … and 1980 more"), "{difference}");
+    }
+
+    #[test]
+    fn a_restart_goes_on_counting() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut first = AssertEqual::new(&[json!({"a": 1}), json!({"a": 1})], false);
+        first.take(json!({"a": 1}));
+        let staged = runtime.block_on(first.prepare(1, false)).unwrap();
+        let restored = || AssertEqual { keep_nulls: false, seen: serde_json::from_slice(&staged.0).unwrap() };
+        let mut second = restored();
+        assert!(runtime.block_on(second.prepare(2, true)).unwrap_err().to_string().contains("1 missing"));
+        let mut second = restored();
+        second.take(json!({"a": 1}));
+        runtime.block_on(second.prepare(2, true)).unwrap();
     }
 }

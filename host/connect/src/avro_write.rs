@@ -59,4 +59,8 @@ impl Encode for AvroEncode {
         self.written.take(out);
         Ok(())
     }
+
+    fn appends(&self) -> bool {
+        false
+    }
 }

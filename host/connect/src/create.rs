@@ -29,6 +29,7 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
     ],
     has_errors: false,
     endless: |_| false,
+    timed: false,
     check,
 };
 
@@ -52,7 +53,8 @@ pub async fn open(config: Value, ctx: SourceContext) -> Result<Box<dyn Source>, 
     let elements = config.get("elements").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let rows = rows(elements)
         .map_err(|message| ConnectError::user(format!("{}: {message}", ctx.transform), "give every value of a field the same type"))?;
-    Ok(Box::new(RowsSource::new(ctx, rows)))
+    let plan = xxhash_rust::xxh3::xxh3_64(Value::from(elements).to_string().as_bytes());
+    Ok(Box::new(RowsSource::new(ctx, rows, plan.to_string().into_bytes())))
 }
 
 fn rows(elements: &[Value]) -> Result<RecordBatch, String> {

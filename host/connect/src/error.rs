@@ -19,6 +19,12 @@ pub enum ConnectError {
         /// What failed and where, in one sentence.
         message: String,
     },
+    /// A later process of the same pipeline has taken over. This one stops.
+    #[error("{message}")]
+    Fenced {
+        /// Who was found, and where.
+        message: String,
+    },
     /// The rows are not what the pipeline says that they are.
     #[error("{message}")]
     Data {
@@ -51,15 +57,21 @@ impl ConnectError {
 
     /// A failed call to the file system: what cannot change by itself is the author's to act on.
     pub fn of_file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> ConnectError {
-        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, StorageFull};
+        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         let message = format!("cannot {doing} {}: {error}", path.display());
         match error.kind() {
             NotFound => ConnectError::user(message, "check the path; a relative path starts at the pipeline's working directory"),
             PermissionDenied => ConnectError::user(message, "give the user that runs pelton access to it"),
             IsADirectory | NotADirectory => ConnectError::user(message, "name files; a glob such as `DIR/*.json` takes all of a directory"),
-            StorageFull => ConnectError::user(message, "free space on that disk, or write elsewhere"),
+            ReadOnlyFilesystem => ConnectError::user(message, "mount that disk for writing, or write elsewhere"),
+            StorageFull | QuotaExceeded => ConnectError::user(message, "free space on that disk, or write elsewhere"),
             _ => ConnectError::external(message),
         }
+    }
+
+    /// Whether the pipeline may go on from its last checkpoint without anybody having done anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, ConnectError::External { .. })
     }
 
     /// The next step, where there is one.

@@ -1,5 +1,5 @@
 //! Fuzz targets of the unsafe code that makes strings of bytes without looking again: files in lines, CSV records, growing columns.
-//! Under `cargo test` they explore for a moment; `cargo bolero test` explores on. The Kafka target is in `kafka::fuzz`.
+//! Under `cargo test` they explore for a moment; `cargo xtask fuzz` explores on. The Kafka target is in `kafka::fuzz`.
 
 use crate::file::blocks::{Piece, read_bytes, read_lines};
 use crate::file::chunk::Chunk;
@@ -44,8 +44,9 @@ fn strings(rows: &RecordBatch, row: usize) -> Vec<Option<String>> {
 
 /// The whole of a file through its reader and a decoder, which is asked for its rows after each piece if `often`.
 fn decode(path: &Path, mut decoder: impl Decode, in_lines: bool, often: bool) -> Found {
-    let split = Arc::new(Split::File { path: path.display().to_string() });
-    let chunk = Chunk { split, path: path.into(), compression: Compression::None, range: 0..u64::MAX, skip_lines: 0 };
+    let split = Arc::new(Split::File { path: path.display().to_string(), start: 0 });
+    let chunk =
+        Chunk { split, path: path.into(), compression: Compression::None, range: 0..u64::MAX, skip_lines: 0, number: 0, resume: None };
     let mut found = Found::default();
     decoder.begin(path.into());
     let mut feed = |piece: Piece| {
@@ -176,6 +177,23 @@ fn fuzz_csv_against_the_csv_crate() {
         let found = decode(&path, CsvDecode::new(CsvFormat::default(), decoder, None), false, bytes.len().is_multiple_of(2));
         assert_eq!(found.rows.into_iter().map(|(_, cells)| cells).collect::<Vec<_>>(), rows, "{}", String::from_utf8_lossy(&text));
         assert_eq!(found.refused.len(), refused);
+    });
+}
+
+/// What checkpoints say of files and outboxes, and numbers as text: an error, or a value.
+#[test]
+fn fuzz_positions_and_text() {
+    bolero::check!().with_test_time(TEST_TIME).with_max_len(512).for_each(|bytes: &[u8]| {
+        if let Ok(plan) = crate::file::restart::Plan::from_bytes(bytes) {
+            assert!(crate::file::restart::Plan::from_bytes(&plan.to_bytes()).is_ok());
+        }
+        let _ = crate::postgres::outbox::read_staged(&crate::Staged(bytes.to_vec()));
+        let text = made_of(&["0", "1", "-", "+", ".", "e", "9", "12", "31", "2024", " "], bytes);
+        let text = String::from_utf8_lossy(&text);
+        let _ = crate::format::text::parse_date(&text);
+        if let Some(value) = crate::format::text::parse_decimal(&text, 10, 2) {
+            assert!(value.abs() < 10i128.pow(10), "{text}");
+        }
     });
 }
 

@@ -74,6 +74,28 @@ impl ParquetEncode {
     }
 }
 
+/// A file that a tool writes, batch by batch. All calls block.
+pub struct ParquetFile(ArrowWriter<std::fs::File>);
+
+impl ParquetFile {
+    /// Creates it.
+    pub fn create(file: &std::path::Path, schema: SchemaRef) -> Result<ParquetFile, String> {
+        let out = std::fs::File::create(file).map_err(|error| error.to_string())?;
+        ArrowWriter::try_new(out, schema, None).map(ParquetFile).map_err(|error| error.to_string())
+    }
+
+    /// Appends rows.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<(), String> {
+        self.0.write(rows).map_err(|error| error.to_string())?;
+        if self.0.in_progress_size() < ROW_GROUP_BYTES { Ok(()) } else { self.0.flush().map_err(|error| error.to_string()) }
+    }
+
+    /// The file is whole after this.
+    pub fn close(self) -> Result<(), String> {
+        self.0.close().map(drop).map_err(|error| error.to_string())
+    }
+}
+
 impl Encode for ParquetEncode {
     fn begin(&mut self, _out: &mut Vec<u8>) -> Result<(), String> {
         Ok(())
@@ -100,5 +122,9 @@ impl Encode for ParquetEncode {
         }
         self.written.take(out);
         Ok(())
+    }
+
+    fn appends(&self) -> bool {
+        false
     }
 }

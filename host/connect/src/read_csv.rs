@@ -4,11 +4,12 @@
 
 use crate::ConnectError;
 use crate::file::blocks::{Piece, read_bytes};
-use crate::file::chunk::{Chunk, plan};
+use crate::file::chunk::{Chunk, Layout};
 use crate::file::compression::{CHOICES, Compression};
 use crate::file::decode::{CsvDecode, Decode, header_names};
 use crate::file::find::find;
-use crate::file::source::FileSource;
+use crate::file::restart::Reached;
+use crate::file::source::{COMPRESSION, FileSource, PATH};
 use crate::format::csv_read::{CsvDecoder, CsvFormat, CsvRecords, CsvShape, Step, inferred_schema};
 use crate::format::schema;
 use crate::read_json::given_schema;
@@ -29,7 +30,7 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
     role: Role::Source,
     doc: "Reads CSV files whose first record names the columns; blank fields are null, and a record of another length than the header is an error.",
     keys: &[
-        KeySpec { name: "path", required: true, doc: "Path or glob of the files; relative paths start at the working directory." },
+        PATH,
         KeySpec { name: "delimiter", required: false, doc: "The character between fields (default `,`)." },
         KeySpec { name: "comment", required: false, doc: "Lines that begin with this character are passed over (default: none are)." },
         KeySpec { name: "skip_header_lines", required: false, doc: "Lines to pass over before the header of each file (default 0)." },
@@ -38,14 +39,11 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
             required: false,
             doc: "Columns and their types, as `{name: type}` or a JSON schema; default: boolean, integer, double or string, whichever takes every value among the first 1,000 records of each of the first 8 files.",
         },
-        KeySpec {
-            name: "compression",
-            required: false,
-            doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`.",
-        },
+        COMPRESSION,
     ],
     has_errors: true,
     endless: |_| false,
+    timed: false,
     check: |config| read(config).1,
 };
 
@@ -76,21 +74,24 @@ fn read(config: &Value) -> (Options, Vec<ConfigFault>) {
 pub async fn open(config: Value, ctx: SourceContext) -> Result<Box<dyn Source>, ConnectError> {
     let options = read(&config).0;
     let (base_dir, format, given) = (ctx.base_dir.clone(), options.format, options.schema.is_some());
+    let layout = Layout { compression: options.compression, skip_lines: options.skip_lines, divisible: false };
     let opened = ctx.io.spawn_blocking(move || {
-        let files = find(&base_dir, &options.path)?;
-        let chunks = plan(&files, options.compression, options.skip_lines, false, 1);
+        let mut plan = layout.plan(&find(&base_dir, &options.path)?, 1)?;
         let schema = match options.schema {
             Some(schema) => schema,
-            None => infer(&chunks, format, &options.path)?,
+            None => infer(&layout.chunks(&plan, &Reached::default()), format, &options.path)?,
         };
-        Ok::<_, ConnectError>((chunks, schema))
+        plan.columns = (!given).then(|| schema::describe(&schema));
+        Ok::<_, ConnectError>((plan, schema))
     });
-    let (chunks, schema) = opened.await.map_err(ConnectError::internal)??;
+    let (plan, schema) = opened.await.map_err(ConnectError::internal)??;
     let decoded = schema.clone();
     let known = (!given).then(|| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
     Ok(Box::new(FileSource {
         schema: schema::nullable(&schema),
-        chunks,
+        layout,
+        plan,
+        reached: Reached::default(),
         in_lines: false,
         make_decode: Box::new(move |projection| {
             Ok(Box::new(CsvDecode::new(format, CsvDecoder::new(&decoded, projection)?, known.clone())) as Box<dyn Decode>)

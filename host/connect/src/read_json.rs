@@ -5,11 +5,12 @@
 
 use crate::ConnectError;
 use crate::file::blocks::{Piece, read_lines};
-use crate::file::chunk::{Chunk, plan};
+use crate::file::chunk::{Chunk, Layout};
 use crate::file::compression::{CHOICES, Compression};
 use crate::file::decode::{Decode, LineDecode};
 use crate::file::find::find;
-use crate::file::source::FileSource;
+use crate::file::restart::Reached;
+use crate::file::source::{COMPRESSION, FileSource, PATH};
 use crate::format::json_infer::Shape;
 use crate::format::json_read::JsonDecoder;
 use crate::format::schema;
@@ -30,20 +31,17 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
     role: Role::Source,
     doc: "Reads files of JSON objects, one a line; blank lines are passed over.",
     keys: &[
-        KeySpec { name: "path", required: true, doc: "Path or glob of the files; relative paths start at the working directory." },
+        PATH,
         KeySpec {
             name: "schema",
             required: false,
             doc: "Fields and their types, as `{name: type}` or a JSON schema; default: the types that most values have among the first 1,000 lines of each of the first 4 files.",
         },
-        KeySpec {
-            name: "compression",
-            required: false,
-            doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`.",
-        },
+        COMPRESSION,
     ],
     has_errors: true,
     endless: |_| false,
+    timed: false,
     check: |config| read(config).1,
 };
 
@@ -77,21 +75,24 @@ pub(crate) fn given_schema(settings: &mut Settings<'_>) -> Option<Schema> {
 /// Finds the files, and looks at some lines if the types were not given.
 pub async fn open(config: Value, ctx: SourceContext) -> Result<Box<dyn Source>, ConnectError> {
     let options = read(&config).0;
-    let (base_dir, readers) = (ctx.base_dir.clone(), ctx.parallelism);
+    let (base_dir, readers, given) = (ctx.base_dir.clone(), ctx.parallelism, options.schema.is_some());
+    let layout = Layout { compression: options.compression, skip_lines: 0, divisible: true };
     let opened = ctx.io.spawn_blocking(move || {
-        let files = find(&base_dir, &options.path)?;
-        let chunks = plan(&files, options.compression, 0, true, readers);
+        let mut plan = layout.plan(&find(&base_dir, &options.path)?, readers)?;
         let schema = match options.schema {
             Some(schema) => schema,
-            None => infer(&chunks, &options.path)?,
+            None => infer(&layout.chunks(&plan, &Reached::default()), &options.path)?,
         };
-        Ok::<_, ConnectError>((chunks, schema))
+        plan.columns = (!given).then(|| schema::describe(&schema));
+        Ok::<_, ConnectError>((plan, schema))
     });
-    let (chunks, schema) = opened.await.map_err(ConnectError::internal)??;
+    let (plan, schema) = opened.await.map_err(ConnectError::internal)??;
     let decoded = schema.clone();
     Ok(Box::new(FileSource {
         schema: schema::nullable(&schema),
-        chunks,
+        layout,
+        plan,
+        reached: Reached::default(),
         in_lines: true,
         make_decode: Box::new(move |projection| Ok(Box::new(LineDecode::json(JsonDecoder::new(&decoded, projection)?)) as Box<dyn Decode>)),
         projection: None,

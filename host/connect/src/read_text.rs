@@ -1,11 +1,12 @@
 //! `ReadFromText`: each line of each file is a row with the one column `line`.
 
 use crate::ConnectError;
-use crate::file::chunk::plan;
+use crate::file::chunk::Layout;
 use crate::file::compression::{CHOICES, Compression};
 use crate::file::decode::{Decode, LineDecode, text_schema};
 use crate::file::find::find;
-use crate::file::source::FileSource;
+use crate::file::restart::Reached;
+use crate::file::source::{COMPRESSION, FileSource, PATH};
 use crate::settings::Settings;
 use crate::source::{Source, SourceContext};
 use pelton_core::catalog::{ConfigFault, ConnectorSpec, KeySpec, Role};
@@ -17,16 +18,13 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
     role: Role::Source,
     doc: "Reads text files line by line into the column `line`, without line ends; blank lines are rows too.",
     keys: &[
-        KeySpec { name: "path", required: true, doc: "Path or glob of the files; relative paths start at the working directory." },
+        PATH,
         KeySpec { name: "skip_header_lines", required: false, doc: "Lines to pass over at the start of each file (default 0)." },
-        KeySpec {
-            name: "compression",
-            required: false,
-            doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`.",
-        },
+        COMPRESSION,
     ],
     has_errors: true,
     endless: |_| false,
+    timed: false,
     check: |config| read(config).1,
 };
 
@@ -49,11 +47,14 @@ fn read(config: &Value) -> (Options, Vec<ConfigFault>) {
 /// Finds the files.
 pub async fn open(config: Value, ctx: SourceContext) -> Result<Box<dyn Source>, ConnectError> {
     let options = read(&config).0;
-    let base_dir = ctx.base_dir.clone();
-    let files = ctx.io.spawn_blocking(move || find(&base_dir, &options.path)).await.map_err(ConnectError::internal)??;
+    let (base_dir, readers) = (ctx.base_dir.clone(), ctx.parallelism);
+    let layout = Layout { compression: options.compression, skip_lines: options.skip_lines, divisible: true };
+    let planned = ctx.io.spawn_blocking(move || layout.plan(&find(&base_dir, &options.path)?, readers));
     Ok(Box::new(FileSource {
         schema: text_schema(),
-        chunks: plan(&files, options.compression, options.skip_lines, true, ctx.parallelism),
+        layout,
+        plan: planned.await.map_err(ConnectError::internal)??,
+        reached: Reached::default(),
         in_lines: true,
         make_decode: Box::new(|projection| Ok(Box::new(LineDecode::text(projection)) as Box<dyn Decode>)),
         projection: None,

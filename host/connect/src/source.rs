@@ -10,8 +10,8 @@ use arrow::array::RecordBatch;
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
-use pelton_core::Split;
 use pelton_core::fault::FormatError;
+use pelton_core::{Split, SplitPosition};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -49,6 +49,18 @@ pub trait Source: Send {
     /// Only these columns are wanted; batches have them in the order of the schema. Names that are not in it are ignored.
     fn project(&mut self, columns: &[String]);
 
+    /// How the work was divided, for [`Source::restore`], where that is not the same at each start: a file's length changes, and a pattern
+    /// matches other files. In the source's own words.
+    fn plan(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Before `readers`: divides the work as it was, and goes on where each split was. A split without a position is read from its
+    /// beginning. Errors say what is no longer there.
+    fn restore(&mut self, _plan: &[u8], _positions: Vec<SplitPosition>) -> Result<(), ConnectError> {
+        Err(ConnectError::internal("this source cannot go on where it was"))
+    }
+
     /// One reader a reader task. Chunks of files are claimed as readers become free; Kafka's partitions are given out at once.
     fn readers(self: Box<Self>, count: usize) -> Result<Vec<Box<dyn Reader>>, ConnectError>;
 }
@@ -64,6 +76,21 @@ pub trait Reader: Send {
     /// idle. A reader that claims its splits one by one names none.
     fn assigned(&self) -> Vec<Arc<Split>> {
         Vec::new()
+    }
+
+    /// Where each split that this reader has begun goes on after the batches that `next` gave, those that it has come to the end of
+    /// included. Cheap: called at every barrier.
+    fn positions(&self) -> Vec<SplitPosition> {
+        Vec::new()
+    }
+
+    /// What these positions stand for counts: tell those who watch (Kafka's group offsets). Nothing depends on it.
+    fn decided(&mut self, _positions: &[SplitPosition]) {}
+
+    /// From now on only splits other than these are read; what was paused before and is not named goes on. False: it cannot be
+    /// done, and `next` gives rows of all splits as before.
+    fn pause(&mut self, _splits: &[Arc<Split>]) -> bool {
+        false
     }
 
     /// Some splits are not yet claimed by any reader: they hold the watermark at its minimum.

@@ -2,13 +2,15 @@
 
 use crate::ConnectError;
 use crate::avro_write::{self, AvroEncode};
+use crate::commit::{CommitTarget, Committer, Identity};
+use crate::file::committer::FileCommitter;
 use crate::file::part::Encode;
 use crate::file::publish::Disposition;
-use crate::file::sink::{FileOptions, FileSink};
+use crate::file::sink::{self, FileOptions};
 use crate::format::csv_write::{CsvEncoder, write_header, write_value};
 use crate::format::json_write::{Cells, JsonEncoder};
 use crate::parquet_write::{ParquetCompression, ParquetEncode, choices};
-use crate::registry::MAX_SHARDS;
+use crate::registry::{MAX_SHARDS, sink_shards};
 use crate::settings::Settings;
 use crate::sink::{Sink, SinkContext};
 use arrow::array::RecordBatch;
@@ -27,12 +29,12 @@ const NUM_SHARDS: KeySpec =
 const WRITE_DISPOSITION: KeySpec = KeySpec {
     name: "write_disposition",
     required: false,
-    doc: "`truncate` removes the files of earlier runs when new ones are published, `append` keeps them, `fail-if-exists` refuses to start beside them (default: truncate for bounded input, append for unbounded).",
+    doc: "`truncate` removes the files of earlier runs when new ones are published, `append` keeps them, `fail-if-exists` refuses to start beside them (default: truncate for bounded input, append for unbounded). With checkpoints `append` is refused beside files that the pipeline did not write.",
 };
 const ROLL: KeySpec = KeySpec {
     name: "roll",
     required: false,
-    doc: "`{size, interval}`: an unbounded run publishes a part when it has this size (default 128MiB) or age (default 60s).",
+    doc: "`{size, interval}`: an unbounded run publishes a part when it has this size (default 128MiB) or age (default 60s); with checkpoints at the next one.",
 };
 const DELIMITER: KeySpec = KeySpec { name: "delimiter", required: false, doc: "The character between fields (default `,`)." };
 const COMPRESSION: KeySpec = KeySpec { name: "compression", required: false, doc: "`zstd` (default), `snappy` or `none`." };
@@ -44,10 +46,11 @@ const AVRO_COMPRESSION: KeySpec =
 pub static TEXT: ConnectorSpec = ConnectorSpec {
     name: "WriteToText",
     role: Role::Sink,
-    doc: "Writes rows of exactly one field as lines of text; a null is a blank line.",
+    doc: "Writes rows of exactly one field as lines of text; a null is a blank line. Exactly once where the pipeline takes checkpoints.",
     keys: &[PATH, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
     has_errors: true,
     endless: |_| false,
+    timed: false,
     check: |config| check(config).1,
 };
 
@@ -55,10 +58,11 @@ pub static TEXT: ConnectorSpec = ConnectorSpec {
 pub static JSON: ConnectorSpec = ConnectorSpec {
     name: "WriteToJson",
     role: Role::Sink,
-    doc: "Writes rows as JSON objects, one a line: timestamps as RFC 3339 with Z, bytes as base64; rows with NaN or infinities are refused.",
+    doc: "Writes rows as JSON objects, one a line: timestamps as RFC 3339 with Z, bytes as base64; rows with NaN or infinities are refused. Exactly once where the pipeline takes checkpoints.",
     keys: &[PATH, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
     has_errors: true,
     endless: |_| false,
+    timed: false,
     check: |config| check(config).1,
 };
 
@@ -66,10 +70,11 @@ pub static JSON: ConnectorSpec = ConnectorSpec {
 pub static CSV: ConnectorSpec = ConnectorSpec {
     name: "WriteToCsv",
     role: Role::Sink,
-    doc: "Writes rows as CSV with a header: null is blank, an empty string is \"\", lists and rows are JSON text.",
+    doc: "Writes rows as CSV with a header: null is blank, an empty string is \"\", lists and rows are JSON text. Exactly once where the pipeline takes checkpoints.",
     keys: &[PATH, DELIMITER, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
     has_errors: true,
     endless: |_| false,
+    timed: false,
     check: |config| check(config).1,
 };
 
@@ -77,10 +82,11 @@ pub static CSV: ConnectorSpec = ConnectorSpec {
 pub static PARQUET: ConnectorSpec = ConnectorSpec {
     name: "WriteToParquet",
     role: Role::Sink,
-    doc: "Writes rows as Parquet.",
+    doc: "Writes rows as Parquet. Exactly once where the pipeline takes checkpoints.",
     keys: &[PATH, COMPRESSION, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
     has_errors: false,
     endless: |_| false,
+    timed: false,
     check: |config| {
         let mut faults = check(config).1;
         let mut settings = Settings::new(config);
@@ -94,10 +100,11 @@ pub static PARQUET: ConnectorSpec = ConnectorSpec {
 pub static AVRO: ConnectorSpec = ConnectorSpec {
     name: "WriteToAvro",
     role: Role::Sink,
-    doc: "Writes rows as Avro object container files, with a schema made of the columns.",
+    doc: "Writes rows as Avro object container files, with a schema made of the columns. Exactly once where the pipeline takes checkpoints.",
     keys: &[PATH, AVRO_COMPRESSION, NUM_SHARDS, WRITE_DISPOSITION, ROLL],
     has_errors: false,
     endless: |_| false,
+    timed: false,
     check: |config| {
         let mut faults = check(config).1;
         let mut settings = Settings::new(config);
@@ -137,46 +144,51 @@ pub async fn open_text(config: Value, ctx: SinkContext) -> Result<Box<dyn Sink>,
             "map the row to one string before, or use WriteToJson or WriteToCsv",
         ));
     }
-    let sink = FileSink::open(check(&config).0.0, Box::new(|| Ok(Box::new(Lines::Text) as Box<dyn Encode>)), ctx).await?;
-    Ok(Box::new(sink))
+    sink::open(check(&config).0.0, Box::new(|_| Ok(Box::new(Lines::Text) as Box<dyn Encode>)), ctx).await
 }
 
 /// Opens a shard of `WriteToJson`.
 pub async fn open_json(config: Value, ctx: SinkContext) -> Result<Box<dyn Sink>, ConnectError> {
-    let schema = ctx.schema.clone();
-    let make = move || {
+    let make = |schema: &SchemaRef| {
         JsonEncoder::new(&RecordBatch::new_empty(schema.clone()))?;
         Ok(Box::new(Lines::Json) as Box<dyn Encode>)
     };
-    Ok(Box::new(FileSink::open(check(&config).0.0, Box::new(make), ctx).await?))
+    sink::open(check(&config).0.0, Box::new(make), ctx).await
 }
 
 /// Opens a shard of `WriteToCsv`.
 pub async fn open_csv(config: Value, ctx: SinkContext) -> Result<Box<dyn Sink>, ConnectError> {
     let (options, delimiter) = check(&config).0;
-    let schema = ctx.schema.clone();
-    let make = move || {
+    let make = move |schema: &SchemaRef| {
         CsvEncoder::new(&RecordBatch::new_empty(schema.clone()), delimiter)?;
         Ok(Box::new(Lines::Csv { schema: schema.clone(), delimiter }) as Box<dyn Encode>)
     };
-    Ok(Box::new(FileSink::open(options, Box::new(make), ctx).await?))
+    sink::open(options, Box::new(make), ctx).await
 }
 
 /// Opens a shard of `WriteToParquet`.
 pub async fn open_parquet(config: Value, ctx: SinkContext) -> Result<Box<dyn Sink>, ConnectError> {
     let compression = Settings::new(&config).choice("compression", &choices()).unwrap_or(ParquetCompression::Zstd);
-    let schema = ctx.schema.clone();
-    let make = move || Ok(Box::new(ParquetEncode::new(schema.clone(), compression)?) as Box<dyn Encode>);
-    Ok(Box::new(FileSink::open(check(&config).0.0, Box::new(make), ctx).await?))
+    let make = move |schema: &SchemaRef| Ok(Box::new(ParquetEncode::new(schema.clone(), compression)?) as Box<dyn Encode>);
+    sink::open(check(&config).0.0, Box::new(make), ctx).await
 }
 
 /// Opens a shard of `WriteToAvro`.
 pub async fn open_avro(config: Value, ctx: SinkContext) -> Result<Box<dyn Sink>, ConnectError> {
     let [(_, default), ..] = avro_write::choices();
     let compression = Settings::new(&config).choice("compression", &avro_write::choices()).unwrap_or(default);
-    let schema = ctx.schema.clone();
-    let make = move || Ok(Box::new(AvroEncode::new(&schema, compression)?) as Box<dyn Encode>);
-    Ok(Box::new(FileSink::open(check(&config).0.0, Box::new(make), ctx).await?))
+    let make = move |schema: &SchemaRef| Ok(Box::new(AvroEncode::new(schema, compression)?) as Box<dyn Encode>);
+    sink::open(check(&config).0.0, Box::new(make), ctx).await
+}
+
+/// Commits for any of these sinks.
+pub async fn open_committer(
+    target: CommitTarget,
+    identity: Identity,
+    io: tokio::runtime::Handle,
+) -> Result<Box<dyn Committer>, ConnectError> {
+    let shards = sink_shards(&target.kind, &target.config);
+    Ok(Box::new(FileCommitter::new(target, &identity, shards, io)?))
 }
 
 /// Formats whose rows are written one after the other.
@@ -232,6 +244,10 @@ impl Encode for Lines {
 
     fn end(&mut self, _out: &mut Vec<u8>) -> Result<(), String> {
         Ok(())
+    }
+
+    fn appends(&self) -> bool {
+        true
     }
 }
 

@@ -23,6 +23,10 @@ pub const TARGET_BYTES: usize = 256 * 1024;
 /// No row is larger (`options.pelton.limits.row`); a larger one is a row error.
 pub const MAX_ROW_BYTES: usize = 16 * 1024 * 1024;
 
+/// The metadata key of a column that a side input has put beside the input's own: it can be read and is never passed on. Its value is the
+/// side input's name.
+pub const SIDE_INPUT: &str = "pelton.side_input";
+
 /// Rows that travel together.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -102,6 +106,8 @@ pub enum Split {
     File {
         /// As the user would find it.
         path: String,
+        /// Where the chunk begins, bytes; 0 for a whole file.
+        start: i64,
     },
     /// A partition; offsets are the broker's.
     Kafka {
@@ -119,10 +125,34 @@ pub enum Split {
     },
 }
 
+impl Split {
+    /// Names the split in checkpoints: no two splits of a source share one, and it stays the same from run to run.
+    pub fn id(&self) -> String {
+        match self {
+            Split::File { path, start } => format!("file:{start}:{path}"),
+            Split::Kafka { topic, partition } => format!("kafka:{partition}:{topic}"),
+            Split::Generated { name, part } => format!("generated:{part}:{name}"),
+        }
+    }
+
+    /// The split that an id names; `None`: it names none.
+    pub fn from_id(id: &str) -> Option<Split> {
+        let (kind, rest) = id.split_once(':')?;
+        let (number, name) = rest.split_once(':')?;
+        let name = name.to_string();
+        Some(match kind {
+            "file" => Split::File { start: number.parse().ok()?, path: name },
+            "kafka" => Split::Kafka { partition: number.parse().ok()?, topic: name },
+            "generated" => Split::Generated { part: number.parse().ok()?, name },
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Split::File { path } => write!(f, "{path}"),
+            Split::File { path, .. } => write!(f, "{path}"),
             Split::Kafka { topic, partition } => write!(f, "topic {topic} partition {partition}"),
             Split::Generated { name, part } => write!(f, "{name} part {part}"),
         }

@@ -11,7 +11,7 @@ use crate::time::{Duration, Instant};
 use crate::window::Window;
 pub use chrono::Weekday;
 use chrono::{Datelike, Days, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
-pub use chrono_tz::{TZ_VARIANTS as TIME_ZONES, Tz};
+pub use chrono_tz::{IANA_TZDB_VERSION as TIME_ZONES_VERSION, TZ_VARIANTS as TIME_ZONES, Tz};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -40,6 +40,9 @@ pub struct ConnectorSpec {
     pub has_errors: bool,
     /// Whether a source with this config never ends by itself, as far as the config tells.
     pub endless: fn(&Value) -> bool,
+    /// Whether rows of a source have event times of their own, such as the timestamps of records. Otherwise rows of a source that
+    /// does not end have the time of their arrival.
+    pub timed: bool,
     /// Checks the values without touching the outside world; every fault it can find, not only the first.
     pub check: fn(&Value) -> Vec<ConfigFault>,
 }
@@ -78,27 +81,30 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
-/// Faults of keys: unknown ones with the nearest right name, and required ones that are missing.
+/// Faults of keys: unknown ones with the nearest right name, and required ones that are missing, unless by a slip in their name.
 pub fn check_keys(config: &Value, keys: &[KeySpec]) -> Vec<ConfigFault> {
     let Value::Object(given) = config else {
         return match config {
-            Value::Null => missing(&serde_json::Map::new(), keys),
+            Value::Null => missing(&serde_json::Map::new(), keys).collect(),
             other => vec![ConfigFault::at(&[], format!("config must be a mapping, not {}", kind(other)))],
         };
     };
-    let unknown = given.keys().filter(|name| !keys.iter().any(|key| key.name == *name)).map(|name| {
+    let unknown = given.keys().filter(|name| !keys.iter().any(|key| key.name == *name));
+    let unknown: Vec<_> = unknown.map(|name| (name, nearest(name, keys.iter().map(|key| key.name)))).collect();
+    let told = unknown.iter().map(|(name, meant)| {
         let fault = ConfigFault::at(&[name], format!("unknown key `{name}`"));
-        match nearest(name, keys.iter().map(|key| key.name)) {
+        match meant {
             Some(near) => fault.help(format!("did you mean `{near}`?")),
             None => fault.help(format!("known keys: {}", keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", "))),
         }
     });
-    unknown.chain(missing(given, keys)).collect()
+    let absent = keys.iter().filter(|key| !unknown.iter().any(|(_, meant)| *meant == Some(key.name)));
+    told.chain(missing(given, absent)).collect()
 }
 
-fn missing(given: &serde_json::Map<String, Value>, keys: &[KeySpec]) -> Vec<ConfigFault> {
-    let absent = keys.iter().filter(|key| key.required && !given.contains_key(key.name));
-    absent.map(|key| ConfigFault::at(&[], format!("missing key `{}`", key.name)).help(key.doc)).collect()
+fn missing<'k>(given: &serde_json::Map<String, Value>, keys: impl IntoIterator<Item = &'k KeySpec>) -> impl Iterator<Item = ConfigFault> {
+    let absent = keys.into_iter().filter(|key| key.required && !given.contains_key(key.name));
+    absent.map(|key| ConfigFault::at(&[], format!("missing key `{}`", key.name)).help(key.doc))
 }
 
 /// What a value is, in the words of a message.

@@ -114,7 +114,7 @@ fn finish(
     use crate::Split;
     let source = StringArray::from_iter(positions.iter().map(|position| {
         position.map(|(split, _)| match split {
-            Split::File { path } => path.clone(),
+            Split::File { path, .. } => path.clone(),
             Split::Kafka { topic, .. } => topic.clone(),
             Split::Generated { name, .. } => name.clone(),
         })
@@ -126,7 +126,7 @@ fn finish(
     }));
     let offset = Int64Array::from_iter(positions.iter().map(|position| position.map(|(_, offset)| offset)));
     let lines = Int64Array::from_iter(positions.iter().map(|position| match position {
-        Some((Split::File { path }, offset)) => line(path, *offset),
+        Some((Split::File { path, .. }, offset)) => line(path, *offset),
         _ => None,
     }));
     let known = positions.iter().map(Option::is_some).collect::<Vec<_>>();

@@ -29,6 +29,8 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const KEY_VERSION: u8 = 1;
 /// Key groups of every pipeline.
 pub const KEY_GROUPS: u16 = 256;
+/// Tasks side by side at most: more than one a key group would have nothing to do.
+pub const MAX_PARALLELISM: usize = KEY_GROUPS as usize;
 
 pub(crate) const NULL: u8 = 0;
 pub(crate) const PRESENT: u8 = 1;

@@ -3,6 +3,7 @@
 //! Invariant: what has been given out never goes back; that is seen to where splits are merged ([`crate::watermark::Merged`]).
 
 use crate::time::{Duration, Instant};
+use crate::varint;
 use crate::watermark::Watermark;
 use std::collections::VecDeque;
 
@@ -40,6 +41,8 @@ pub enum Rule {
 
 /// Rows that an adaptive watermark remembers.
 pub const SAMPLE: usize = 10_000;
+/// Of [`SplitWatermark::encode`].
+const VERSION: u8 = 1;
 
 impl Policy {
     /// For bounded input.
@@ -77,11 +80,58 @@ impl SplitWatermark {
         SplitWatermark { policy, largest: None, marker: None, behind: VecDeque::new(), delay, last_row_at: now, ended: false }
     }
 
+    /// Appends what it remembers:
+    ///
+    /// ```text
+    /// version  u8    1
+    /// flags    u8    1 has a largest event time, 2 has a marker
+    /// largest  signed varint, microseconds; only with flag 1
+    /// marker   signed varint, microseconds; only with flag 2
+    /// behind   varint each, to the end: how far behind the largest event time the last rows were, the oldest first
+    /// ```
+    ///
+    /// It lies in checkpoints: written once means readable for ever. Idleness is not in it: a restart begins it anew.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend([VERSION, u8::from(self.largest.is_some()) | (u8::from(self.marker.is_some()) << 1)]);
+        self.largest.into_iter().chain(self.marker).for_each(|time| varint::write_signed(out, time.micros()));
+        self.behind.iter().for_each(|behind| varint::write(out, behind.unsigned_abs()));
+    }
+
+    /// Reads what [`SplitWatermark::encode`] wrote, also under another policy; `None`: the bytes are damaged, or of a newer version.
+    pub fn decode(policy: Policy, bytes: &[u8], now: Instant) -> Option<SplitWatermark> {
+        let (&[VERSION, flags @ 0..=3], mut rest) = bytes.split_first_chunk::<2>()? else { return None };
+        let mut split = SplitWatermark::new(policy, now);
+        for (flag, time) in [(1, &mut split.largest), (2, &mut split.marker)] {
+            if flags & flag != 0 {
+                *time = Some(Instant::from_micros(varint::read_signed(&mut rest)?).ok()?);
+            }
+        }
+        while !rest.is_empty() {
+            split.behind.push_back(i64::try_from(varint::read(&mut rest)?).ok()?);
+        }
+        split.follow();
+        Some(split)
+    }
+
+    /// Of two that one split had at different times, the later.
+    pub fn later(self, other: SplitWatermark) -> SplitWatermark {
+        if (other.largest, other.marker) > (self.largest, self.marker) { other } else { self }
+    }
+
+    /// The delay follows from how far behind rows were.
+    fn follow(&mut self) {
+        if let Rule::Adaptive { quantile, min, max } = self.policy.rule
+            && !self.behind.is_empty()
+        {
+            self.delay = Duration::from_micros(quantile_of(&self.behind, quantile).clamp(min.micros(), max.micros().max(min.micros())));
+        }
+    }
+
     /// Takes note of the event times of some rows, in order, and of the latest marker among them.
     pub fn observe(&mut self, times: &[i64], marker: Option<Instant>, now: Instant) {
         self.last_row_at = now;
         self.marker = self.marker.max(marker);
-        if let Rule::Adaptive { quantile, min, max } = self.policy.rule {
+        if matches!(self.policy.rule, Rule::Adaptive { .. }) {
             let mut largest = self.largest.map_or(i64::MIN, Instant::micros);
             for time in times {
                 largest = largest.max(*time);
@@ -90,9 +140,7 @@ impl SplitWatermark {
                 }
                 self.behind.push_back(largest.saturating_sub(*time));
             }
-            if !times.is_empty() {
-                self.delay = Duration::from_micros(quantile_of(&self.behind, quantile).clamp(min.micros(), max.micros().max(min.micros())));
-            }
+            self.follow();
         }
         let largest = times.iter().max().map(|largest| Instant::from_micros_saturating(*largest));
         self.largest = self.largest.max(largest);
@@ -177,7 +225,51 @@ mod tests {
         assert_eq!(split.current(at(7)), Some(Watermark::Active(at(7))));
     }
 
+    /// These bytes lie in checkpoints: they never change.
+    #[test]
+    fn golden_bytes() {
+        let rule = Rule::Adaptive { quantile: 1_000_000, min: micros(0), max: micros(99) };
+        let policy = Policy { rule, idle_timeout: None };
+        let mut split = SplitWatermark::new(policy, at(0));
+        let mut bytes = Vec::new();
+        split.encode(&mut bytes);
+        assert_eq!(bytes, [1, 0]);
+        split.observe(&[50, 48], Some(at(-3)), at(0));
+        bytes.clear();
+        split.encode(&mut bytes);
+        assert_eq!(bytes, [1, 3, 100, 5, 0, 2]);
+        let read = SplitWatermark::decode(policy, &bytes, at(7)).expect("what was written");
+        assert_eq!(read.current(at(7)), Some(Watermark::Active(at(48))));
+        for damaged in [&[][..], &[2, 0], &[1, 4], &[1, 1], &[1, 0, 128]] {
+            assert!(SplitWatermark::decode(policy, damaged, at(0)).is_none(), "{damaged:?}");
+        }
+    }
+
     proptest! {
+        /// What is read goes on as what was written, whatever the policy.
+        #[test]
+        fn a_restored_one_goes_on_as_the_first_would(
+            times in proptest::collection::vec(-100i64..1_000, 0..40), cut in 0usize..40, marker in proptest::option::of(0i64..100), rule in 0u8..4,
+        ) {
+            let rule = match rule {
+                0 => Rule::AtEnd,
+                1 => Rule::FixedDelay(micros(5)),
+                2 => Rule::Adaptive { quantile: 900_000, min: micros(1), max: micros(400) },
+                _ => Rule::Punctuated,
+            };
+            let policy = Policy { rule, idle_timeout: None };
+            let mut first = SplitWatermark::new(policy, at(0));
+            let (before, after) = times.split_at(cut.min(times.len()));
+            first.observe(before, marker.map(at), at(0));
+            let mut bytes = Vec::new();
+            first.encode(&mut bytes);
+            let mut second = SplitWatermark::decode(policy, &bytes, at(1)).expect("what was written");
+            prop_assert_eq!(first.current(at(1)), second.current(at(1)));
+            first.observe(after, None, at(2));
+            second.observe(after, None, at(2));
+            prop_assert_eq!(first.current(at(2)), second.current(at(2)));
+        }
+
         /// Against sorting all that was seen.
         #[test]
         fn an_adaptive_delay_is_the_quantile_of_the_lateness_seen(

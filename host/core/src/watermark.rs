@@ -63,10 +63,12 @@ impl Merged {
     }
 }
 
-/// The smallest watermark of those that are active; idle when all are; `None` when there is none.
+/// The smallest watermark of those that are active; idle when all are; `None` when there is none. An input at the end of time has given all it has, so that
+/// it says nothing of those that are idle: these may still have rows.
 pub fn merge(inputs: impl IntoIterator<Item = Option<Watermark>>) -> Option<Watermark> {
     inputs.into_iter().flatten().reduce(|a, b| match (a, b) {
         (Watermark::Active(a), Watermark::Active(b)) => Watermark::Active(a.min(b)),
+        (Watermark::Idle, Watermark::Active(Instant::MAX)) | (Watermark::Active(Instant::MAX), Watermark::Idle) => Watermark::Idle,
         (Watermark::Idle, other) | (other, Watermark::Idle) => other,
     })
 }
@@ -117,6 +119,18 @@ mod tests {
         assert_eq!(merged.update(1, Some(Watermark::Active(at(4)))), None);
         assert_eq!(merged.update(0, None), None);
         assert_eq!(merged.update(1, Some(Watermark::Active(at(12)))), Some(Watermark::Active(at(12))));
+    }
+
+    /// Those of them that have ended say so in two words, and what comes between may be handled between.
+    #[test]
+    fn an_input_at_its_end_does_not_speak_for_an_idle_one() {
+        let mut merged = Merged::new(2);
+        merged.update(0, Some(Watermark::Active(at(10))));
+        assert_eq!(merged.update(1, Some(Watermark::Active(Instant::MAX))), Some(Watermark::Active(at(10))));
+        assert_eq!(merged.update(0, Some(Watermark::Idle)), Some(Watermark::Idle));
+        assert_eq!(merged.update(1, None), None);
+        assert_eq!(merged.update(0, Some(Watermark::Active(at(12)))), Some(Watermark::Active(at(12))));
+        assert_eq!(merged.update(0, Some(Watermark::Active(Instant::MAX))), Some(Watermark::Active(Instant::MAX)));
     }
 
     #[test]

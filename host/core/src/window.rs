@@ -91,6 +91,16 @@ impl WindowFn {
         }
     }
 
+    /// The window of a side input that a row of the window `main` looks into: the one that holds the last instant of `main`, of several
+    /// the earliest (Beam's default mapping). Sessions of other rows and gaps between windows are none; callers refuse them.
+    pub fn beside(self, main: Window) -> Window {
+        let mut found = self.assign(main.max_timestamp());
+        if let WindowFn::Sliding { .. } = self {
+            self.each(main.max_timestamp(), |window| found = window);
+        }
+        found
+    }
+
     /// Whether each row is in exactly one window that does not depend on other rows.
     pub fn is_single(self) -> bool {
         matches!(self, WindowFn::Global | WindowFn::Fixed { .. } | WindowFn::Calendar(_))
@@ -131,6 +141,27 @@ mod tests {
         check(10, 0, -1, -10);
         check(10, 3, 2, -7);
         check(10, 3, 3, 3);
+    }
+
+    /// As `default_window_mapping_fn` of Beam 2.77 gives them.
+    #[test]
+    fn a_side_input_is_read_where_the_window_of_the_row_ends() {
+        let micros = |micros: i64| Duration::from_micros(micros);
+        let check = |side: WindowFn, main: (i64, i64), want: (i64, i64)| {
+            let at = Instant::from_micros_saturating;
+            let got = side.beside(Window { start: at(main.0), end: at(main.1) });
+            assert_eq!((got.start.micros(), got.end.micros()), want, "{side:?} beside {main:?}");
+        };
+        let fixed = |size: i64| WindowFn::Fixed { size: micros(size), offset: Duration::ZERO };
+        check(fixed(10), (0, 10), (0, 10));
+        check(fixed(60), (10, 20), (0, 60));
+        // A longer main window looks into the last of the shorter ones.
+        check(fixed(10), (0, 60), (50, 60));
+        check(fixed(10), (5, 15), (10, 20));
+        // Of the sliding windows that hold 19 the one that began first.
+        check(WindowFn::Sliding { size: micros(30), period: micros(10), offset: Duration::ZERO }, (10, 20), (-10, 20));
+        assert_eq!(WindowFn::Global.beside(fixed(10).assign(Instant::MIN)), Window::GLOBAL);
+        assert_eq!(WindowFn::Global.beside(Window::GLOBAL), Window::GLOBAL);
     }
 
     proptest! {

@@ -99,6 +99,10 @@ pub(crate) fn check_call(name: &str, has_window: bool, in_query: bool) -> Result
         ))
         .help("derive the value from columns of the row, for example with a hash in a plugin"));
     }
+    if lower == crate::lookup::LOOKUP {
+        return Err(ExpressionError::new(format!("`{name}` reads a side input, and there is none here"))
+            .help("a `MapToFields` or `Filter` has them by `side_inputs` in its config, with `input: {main: …, tag: …}`"));
+    }
     if find(&lower).is_none() {
         let error = ExpressionError::new(format!("there is no function `{name}`"));
         return Err(match pelton_core::catalog::nearest(&lower, names()) {

@@ -4,6 +4,7 @@
 //! - [`expression`]: what a caller sees: compile a text against a schema, evaluate it on a batch.
 //! - [`generic`]: Beam's generic language.
 //! - [`sql`]: text of SQL to a checked syntax tree, and on to DataFusion's logical expression.
+//! - [`lookup`]: side inputs in SQL become columns.
 //! - [`query`]: SQL queries over named inputs, to a small plan of ours.
 //! - [`planner`]: what DataFusion's planner is given for both.
 //! - [`program`]: a logical expression to one that runs: coercion, checked arithmetic, types of results.
@@ -16,7 +17,10 @@
 
 pub mod expression;
 mod functions;
+#[cfg(test)]
+mod fuzz;
 mod generic;
+pub mod lookup;
 mod mend;
 mod planner;
 mod program;
@@ -25,4 +29,5 @@ mod signed;
 mod sql;
 
 pub use expression::{Evaluated, Expression, ExpressionError, Language, check_syntax};
+pub use lookup::{Lookup, Lowered, lower_lookups};
 pub use query::{Query, check_query, plan_query};

@@ -61,6 +61,19 @@ pub(crate) fn check_syntax(text: &str) -> std::result::Result<Vec<String>, Expre
 
 /// The syntax tree of one expression that calls nothing it must not.
 fn parse(text: &str) -> std::result::Result<Syntax, ExpressionError> {
+    let syntax = parse_unchecked(text)?;
+    let checked = visit_expressions(&syntax, |node| match check_node(node, false) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err((error, span)) => ControlFlow::Break(error.at(span.and_then(|name| position(text, name)))),
+    });
+    match checked {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(syntax),
+    }
+}
+
+/// The syntax tree of one expression, whatever it calls.
+pub(crate) fn parse_unchecked(text: &str) -> std::result::Result<Syntax, ExpressionError> {
     let dialect = GenericDialect {};
     let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(|error| syntax_error(text, &error))?;
     let mut syntax = parser.parse_expr().map_err(|error| syntax_error(text, &error))?;
@@ -73,14 +86,7 @@ fn parse(text: &str) -> std::result::Result<Syntax, ExpressionError> {
         free_reserved_name(node);
         ControlFlow::<()>::Continue(())
     });
-    let checked = visit_expressions(&syntax, |node| match check_node(node, false) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err((error, span)) => ControlFlow::Break(error.at(span.and_then(|name| position(text, name)))),
-    });
-    match checked {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(syntax),
-    }
+    Ok(syntax)
 }
 
 /// `user` and its like are functions without parentheses to the parser, and there is no such function here: they are

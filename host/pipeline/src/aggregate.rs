@@ -3,6 +3,7 @@
 //! Beam's names first (`any all concat count group max mean min sum`), then ours. docs/reference/aggregates.md describes each;
 //! a test compares the two.
 
+use crate::changes::Changes;
 use crate::expression::{Dialect, column, field};
 use crate::fields::{Fields, text};
 use crate::graph::{Aggregate, AggregateFunction, PluginRole};
@@ -40,9 +41,18 @@ pub(crate) const NAMES: [&str; 18] = [
     "stddev",
 ];
 
+/// What plugins offer to the aggregates of one transform.
+pub(crate) struct Plugins<'a> {
+    /// Its full name.
+    pub transform: &'a str,
+    pub offered: &'a [Offered],
+    /// What is other than the file says.
+    pub changes: &'a Changes<'a>,
+}
+
 /// One entry of `combine`. Without `value` the column of the same name is aggregated, as in Beam, except that `count` then
 /// counts rows.
-pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, offered: &[Offered], report: &mut Report<'_>) -> Option<Aggregate> {
+pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, plugins: &Plugins<'_>, report: &mut Report<'_>) -> Option<Aggregate> {
     let (function, value) = match &entry.value.content {
         Content::Mapping(_) => {
             let mut fields = Fields::of(Some(&entry.value), entry.mark, format!("`{}`", entry.key), report);
@@ -50,13 +60,13 @@ pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, offered: &[Offered], re
             let given = fields.get("value");
             let value = given.and_then(|given| field(&given.value, dialect, report));
             fields.finish(report);
-            let function = function(&wanted?.value, offered, report)?;
+            let function = function(&wanted?.value, &entry.key, plugins, report)?;
             if given.is_some() && value.is_none() {
                 return None;
             }
             (function, value)
         }
-        _ => (function(&entry.value, offered, report)?, None),
+        _ => (function(&entry.value, &entry.key, plugins, report)?, None),
     };
     let value = match function {
         Count => value,
@@ -66,23 +76,33 @@ pub(crate) fn aggregate(entry: &Entry, dialect: Dialect, offered: &[Offered], re
 }
 
 /// `sum`, or `{type: top, config: {n: 3}}`.
-fn function(yaml: &Yaml, offered: &[Offered], report: &mut Report<'_>) -> Option<AggregateFunction> {
+fn function(yaml: &Yaml, column: &str, plugins: &Plugins<'_>, report: &mut Report<'_>) -> Option<AggregateFunction> {
     if yaml.entries().is_none() {
-        return configured(text(yaml, "an aggregate", report)?, yaml.mark, None, offered, report);
+        return configured(text(yaml, "an aggregate", report)?, yaml.mark, None, (column, plugins), report);
     }
     let mut fields = Fields::of(Some(yaml), yaml.mark, "`fn`", report);
     let kind = fields.require("type", report);
     let config = fields.get("config");
     fields.finish(report);
     let kind = &kind?.value;
-    configured(text(kind, "`type`", report)?, kind.mark, config.map(|config| &config.value), offered, report)
+    configured(text(kind, "`type`", report)?, kind.mark, config.map(|config| &config.value), (column, plugins), report)
 }
 
-fn configured(name: &str, mark: Mark, config: Option<&Yaml>, offered: &[Offered], report: &mut Report<'_>) -> Option<AggregateFunction> {
+fn configured(
+    name: &str,
+    mark: Mark,
+    config: Option<&Yaml>,
+    (column, plugins): (&str, &Plugins<'_>),
+    report: &mut Report<'_>,
+) -> Option<AggregateFunction> {
     if !NAMES.contains(&name)
-        && let Some(offered) = offered.iter().find(|offered| offered.name == name)
+        && let Some(offered) = plugins.offered.iter().find(|offered| offered.name == name)
     {
-        return plugin(offered, mark, config, report);
+        // What swaps have made of it.
+        let full = format!("{}.{column}", plugins.transform);
+        let (other, changed) = (plugins.changes.aggregate(&full, offered, mark, report), plugins.changes.own_config(&full, report));
+        let mark = changed.as_ref().map_or(mark, |changed| changed.mark);
+        return plugin(other.as_ref().unwrap_or(offered), mark, changed.as_ref().or(config), report);
     }
     let mut config = Fields::of(config, mark, format!("the config of `{name}`"), report);
     let function = match name {
@@ -108,7 +128,7 @@ fn configured(name: &str, mark: Mark, config: Option<&Yaml>, offered: &[Offered]
             report.error_with_help(
                 mark,
                 format!("unknown aggregate `{other}`"),
-                suggestion(other, NAMES.into_iter().chain(aggregations(offered))),
+                suggestion(other, NAMES.into_iter().chain(aggregations(plugins.offered))),
             );
             return None;
         }

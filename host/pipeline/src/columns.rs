@@ -24,8 +24,9 @@ pub enum Passes {
     AllBut(BTreeSet<String>),
 }
 
-/// For each node, the columns of its outputs that somebody downstream needs. `uses[i]` is node i's.
-pub fn needed(graph: &Graph, uses: &[ColumnUse]) -> Vec<Needed> {
+/// For each node, the columns of its outputs that somebody downstream needs. `uses[i]` is node i's, `sides[i]` what it reads of each of its
+/// side inputs.
+pub fn needed(graph: &Graph, uses: &[ColumnUse], sides: &[Vec<Needed>]) -> Vec<Needed> {
     let mut needed: Vec<Needed> = vec![Some(BTreeSet::new()); graph.nodes.len()];
     for node in graph.nodes.iter().rev() {
         let of_outputs = needed[node.id].clone();
@@ -44,9 +45,10 @@ pub fn needed(graph: &Graph, uses: &[ColumnUse]) -> Vec<Needed> {
                 }
             }
         };
-        for input in &node.inputs {
+        for (number, input) in node.inputs.iter().enumerate() {
+            let of_this = if node.is_side(number) { &sides[node.id][number - 1] } else { &of_inputs };
             let of_input = &mut needed[input.node];
-            *of_input = match (of_input.take(), &of_inputs) {
+            *of_input = match (of_input.take(), of_this) {
                 (Some(mut before), Some(more)) => {
                     before.extend(more.iter().cloned());
                     Some(before)

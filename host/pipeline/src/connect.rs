@@ -15,6 +15,7 @@ use crate::report::Report;
 use crate::source::Mark;
 use crate::syntax::{Body, Spec};
 use crate::test_blocks::TestBlock;
+use crate::transform::side_inputs::MAIN;
 use crate::transform::{Arity, Context, lower};
 use crate::triggering;
 use crate::windowing::{Windows, windowing as windowing_of};
@@ -197,9 +198,15 @@ impl<'y> Connector<'_, 'y, '_, '_> {
     }
 
     fn declare_leaf(&mut self, spec: &'y Spec<'y>, name: &str, is_root: bool, windowing: Option<&'y Yaml>) -> Target {
-        let mut lowered = lower(spec, self.context, self.report);
+        let changed = self.context.changes.config(name, spec, self.report);
+        let offered = self.context.changes.offered(name, spec, self.context.offered, self.report);
+        let mut lowered = match &changed {
+            Some(config) => lower(name, &spec.with_config(config), offered.as_ref(), self.context, self.report),
+            None => lower(name, spec, offered.as_ref(), self.context, self.report),
+        };
+        let written = changed.as_ref().or(spec.config).map_or(serde_json::Value::Null, Yaml::to_json);
         let (arity, has_main, schema) = (lowered.arity, lowered.has_main, lowered.output_schema.take());
-        let draft = self.add(Draft::written(name.to_string(), spec.mark, lowered));
+        let draft = self.add(Draft::written(name.to_string(), spec.mark, lowered, written));
         let (mut main, mut errors) = (has_main.then_some(draft), None);
         if let Some((schema, mark)) = schema.filter(|_| has_main) {
             let validated = self.validate(draft, name, schema, mark);
@@ -302,6 +309,9 @@ impl<'y> Connector<'_, 'y, '_, '_> {
         if complete {
             self.check_arity(item, ports.len());
         }
+        if matches!(self.items[item].target, Target::Leaf { arity: Some(Arity::Sided), .. }) {
+            ports.sort_by_key(|(tag, _)| tag != MAIN);
+        }
         for (tag, edges) in ports {
             self.connect_port(item, &tag, edges);
         }
@@ -315,7 +325,7 @@ impl<'y> Connector<'_, 'y, '_, '_> {
         let mark = spec.inputs.iter().flatten().map(|port| port.mark).next().unwrap_or(spec.kind_mark);
         match (arity, ports) {
             (Some(Arity::None), 1..) => self.report.error(mark, format!("`{kind}` is a source and reads no input")),
-            (Some(Arity::One | Arity::Many | Arity::Named), 0) => {
+            (Some(Arity::One | Arity::Many | Arity::Named | Arity::Sided), 0) => {
                 let help = match link {
                     Link::Chain => "a chain begins with a source, or has an `input` itself",
                     _ => "say which transform it reads with `input`",

@@ -7,7 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 
-use crate::graph::Transform;
+use serde_json::Value;
+
+use crate::graph::{SideInput, Transform};
 use crate::report::Report;
 use crate::source::Mark;
 use crate::transform::Lowered;
@@ -23,6 +25,10 @@ pub(crate) struct Draft {
     pub error_output: Option<ErrorOutput>,
     /// Only hands on: being read by it does not count as being read.
     pub hands_on: bool,
+    /// What the inputs after the first are.
+    pub sides: Vec<SideInput>,
+    /// Its config as it was given.
+    pub written: Value,
 }
 
 /// What `error_handling` says.
@@ -54,19 +60,22 @@ pub(crate) struct Edge {
 }
 
 impl Draft {
-    pub fn written(name: String, mark: Mark, lowered: Lowered) -> Draft {
-        let Lowered { transform, outputs, open, error_output, .. } = lowered;
-        Draft { name, mark, kind: Kind::Written(transform), inputs: Vec::new(), outputs, open, error_output, hands_on: false }
+    pub fn written(name: String, mark: Mark, lowered: Lowered, written: Value) -> Draft {
+        let Lowered { transform, outputs, open, error_output, sides, .. } = lowered;
+        Draft { outputs, open, error_output, sides, written, ..Draft::of(name, mark, Kind::Written(transform)) }
     }
 
     pub fn inserted(name: String, mark: Mark, transform: Transform, inputs: Vec<Edge>) -> Draft {
-        let kind = Kind::Inserted(transform);
-        Draft { name, mark, kind, inputs, outputs: Vec::new(), open: false, error_output: None, hands_on: false }
+        Draft { inputs, ..Draft::of(name, mark, Kind::Inserted(transform)) }
     }
 
     pub fn pass(name: String, mark: Mark) -> Draft {
-        let (inputs, outputs) = (Vec::new(), Vec::new());
-        Draft { name, mark, kind: Kind::Pass, inputs, outputs, open: false, error_output: None, hands_on: true }
+        Draft { hands_on: true, ..Draft::of(name, mark, Kind::Pass) }
+    }
+
+    fn of(name: String, mark: Mark, kind: Kind) -> Draft {
+        let (inputs, outputs, sides) = (Vec::new(), Vec::new(), Vec::new());
+        Draft { name, mark, kind, inputs, outputs, open: false, error_output: None, hands_on: false, sides, written: Value::Null }
     }
 }
 

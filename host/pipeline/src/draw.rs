@@ -136,7 +136,7 @@ fn describe(transform: &Transform) -> String {
         }
         Transform::Filter { keep } => quoted(keep),
         Transform::Partition { by, .. } => format!("by {}", quoted(by)),
-        Transform::Combine { group_by, combine } | Transform::RollUp { group_by, combine, .. } => {
+        Transform::Combine { group_by, combine, .. } | Transform::RollUp { group_by, combine, .. } => {
             let columns = combine.iter().map(|aggregate| {
                 let value = aggregate.value.as_ref().map_or("*", |value| value.text.as_str());
                 format!("{} = {}({value})", aggregate.name, aggregate.function.name())

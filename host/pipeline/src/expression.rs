@@ -6,43 +6,56 @@ use crate::report::{Report, suggestion};
 use crate::source::Mark;
 use crate::yaml::{Content, Yaml};
 
-/// The language of a transform's expressions; `None`: one that we do not have, which has been reported once.
+/// What a transform's expressions may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Dialect(Option<Language>);
+pub(crate) struct Dialect {
+    /// `None`: one that we do not have, which has been reported once.
+    language: Option<Language>,
+    /// Whether there are side inputs to look something up in.
+    lookups: bool,
+}
 
 impl Default for Dialect {
     fn default() -> Dialect {
-        Dialect(Some(Language::Generic))
+        Dialect::of(Some(Language::Generic))
     }
 }
 
 impl Dialect {
+    fn of(language: Option<Language>) -> Dialect {
+        Dialect { language, lookups: false }
+    }
+
     /// `language` of a config, if given.
     pub fn read(self, fields: &mut Fields<'_>, report: &mut Report<'_>) -> Dialect {
-        match fields.get("language") {
-            None => self,
-            Some(entry) => match text(&entry.value, "`language`", report) {
-                Some(name) => dialect(name, entry.value.mark, report),
-                None => Dialect(None),
-            },
-        }
+        let Some(entry) = fields.get("language") else { return self };
+        let language = match text(&entry.value, "`language`", report) {
+            Some(name) => dialect(name, entry.value.mark, report).language,
+            None => None,
+        };
+        Dialect { language, ..self }
+    }
+
+    /// The same where the transform has side inputs, if it has.
+    pub fn beside(self, side_inputs: bool) -> Dialect {
+        Dialect { lookups: side_inputs, ..self }
     }
 }
 
 /// A language by name.
 pub(crate) fn dialect(name: &str, mark: Mark, report: &mut Report<'_>) -> Dialect {
     match name {
-        "generic" => Dialect(Some(Language::Generic)),
-        "sql" => Dialect(Some(Language::Sql)),
+        "generic" => Dialect::of(Some(Language::Generic)),
+        "sql" => Dialect::of(Some(Language::Sql)),
         "python" | "javascript" | "java" | "calcite" => {
             let help = "use `language: generic` (a field, a literal, one comparison), `language: sql`, or a plugin".to_string();
             report.error_with_help(mark, format!("expressions in {name} are not available"), Some(help));
-            Dialect(None)
+            Dialect::of(None)
         }
         other => {
             let help = suggestion(other, ["generic", "sql"]);
             report.error_with_help(mark, format!("unknown language `{other}`"), help);
-            Dialect(None)
+            Dialect::of(None)
         }
     }
 }
@@ -76,13 +89,13 @@ fn scalar(yaml: &Yaml, dialect: Dialect, output_type: Option<String>, report: &m
             return None;
         }
     };
-    let language = dialect.0?;
-    check_syntax(language, &text, yaml.mark, report);
+    let language = dialect.language?;
+    check_syntax(language, dialect.lookups, &text, yaml.mark, report);
     Some(Expression { language, text, place: report.place(yaml.mark), output_type })
 }
 
 /// Reports what no columns could make right.
-fn check_syntax(language: Language, text: &str, mark: Mark, report: &mut Report<'_>) {
+fn check_syntax(language: Language, lookups: bool, text: &str, mark: Mark, report: &mut Report<'_>) {
     let language = match language {
         Language::Generic => pelton_expr::Language::Generic,
         Language::Sql => pelton_expr::Language::Sql,
@@ -90,7 +103,16 @@ fn check_syntax(language: Language, text: &str, mark: Mark, report: &mut Report<
     if report.is_wrong_at(mark) {
         return;
     }
-    if let Err(error) = pelton_expr::check_syntax(language, text) {
+    let checked = match lookups && language == pelton_expr::Language::Sql {
+        true => pelton_expr::lower_lookups(text).and_then(|lowered| {
+            // Places in the lowered text are none in the file.
+            let own = lowered.text == text;
+            let checked = pelton_expr::check_syntax(language, &lowered.text).map(drop);
+            checked.map_err(|error| if own { error } else { pelton_expr::ExpressionError { offset: None, ..error } })
+        }),
+        false => pelton_expr::check_syntax(language, text).map(drop),
+    };
+    if let Err(error) = checked {
         let mark = error.offset.and_then(|offset| inside(text, offset, mark, report)).unwrap_or(mark);
         report.error_with_help(mark, format!("in `{text}`: {}", error.message), error.help);
     }

@@ -13,6 +13,8 @@ pub(crate) struct Fields<'y> {
     mark: Mark,
     entries: &'y [Entry],
     known: Vec<&'static str>,
+    /// Required keys that are not there, and what was said of each.
+    missing: Vec<(&'static str, String)>,
 }
 
 impl<'y> Fields<'y> {
@@ -30,7 +32,7 @@ impl<'y> Fields<'y> {
                 }
             },
         };
-        Fields { owner, mark, entries, known: Vec::new() }
+        Fields { owner, mark, entries, known: Vec::new(), missing: Vec::new() }
     }
 
     /// A key that may be there; null counts as absent, as in Beam.
@@ -53,7 +55,11 @@ impl<'y> Fields<'y> {
             let empty = self.entries.iter().find(|entry| entry.key == key);
             let (mark, problem) = match empty {
                 Some(entry) => (entry.mark, format!("`{key}` of {} has no value", self.owner)),
-                None => (self.mark, format!("{} needs `{key}`", self.owner)),
+                None => {
+                    let problem = format!("{} needs `{key}`", self.owner);
+                    self.missing.push((key, problem.clone()));
+                    (self.mark, problem)
+                }
             };
             report.error(mark, problem);
         }
@@ -78,6 +84,19 @@ impl<'y> Fields<'y> {
         }
     }
 
+    /// A whole number that is at least `least`.
+    pub fn count(&mut self, key: &'static str, least: usize, report: &mut Report<'_>) -> Option<usize> {
+        let entry = self.get(key)?;
+        let number = match &entry.value.content {
+            Content::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()).filter(|number| *number >= least),
+            _ => None,
+        };
+        if number.is_none() {
+            report.error(entry.value.mark, format!("`{key}` must be a whole number of at least {least}"));
+        }
+        number
+    }
+
     /// A duration.
     pub fn duration(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Duration> {
         let entry = self.get(key)?;
@@ -96,9 +115,13 @@ impl<'y> Fields<'y> {
         self.entries
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that nobody asked for. A key that is missing because of a slip in its name is told by that name alone.
     pub fn finish(self, report: &mut Report<'_>) {
         for entry in self.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str())) {
+            let meant = pelton_core::catalog::nearest(&entry.key, self.known.iter().copied());
+            if let Some((_, problem)) = self.missing.iter().find(|(key, _)| Some(*key) == meant) {
+                report.take_back(self.mark, problem);
+            }
             let message = format!("unknown key `{}` of {}", entry.key, self.owner);
             report.error_with_help(entry.mark, message, suggestion(&entry.key, self.known.iter().copied()));
         }

@@ -6,6 +6,14 @@
 //! Invariants: `nodes` is sorted so that inputs come before their readers, `nodes[i].id == i`; an input names an output that
 //! its node has; an error output that `error_handling` names is read by somebody; names are unique.
 
+mod aggregate;
+mod join;
+mod plugins;
+
+pub use aggregate::{Aggregate, AggregateFunction};
+pub use join::{Equality, Join, JoinField, JoinFields, JoinKind, LookupJoin, LookupKey, Table, TimedJoin, TimedRule};
+pub use plugins::{PluginInfo, PluginRole, PluginTransform, Provider, UncheckedPlugins};
+
 use std::path::PathBuf;
 
 use pelton_core::watermark::Rule;
@@ -67,9 +75,56 @@ pub struct Node {
     pub error_threshold: Option<f64>,
     /// The windowing of the main output; `None` for a sink, which has none.
     pub windowing: Option<WindowingStrategy>,
+    /// What the inputs after the first are, where they are side inputs.
+    pub sides: Vec<SideInput>,
+    /// Its config as it was given; null for an inserted node.
+    pub written: Value,
 }
 
-/// The output of a grouping transform that holds the rows that came too late.
+/// An input whose rows a transform looks at beside each of its own.
+#[derive(Clone, Debug)]
+pub struct SideInput {
+    /// What it is called.
+    pub tag: String,
+    /// How it is read.
+    pub kind: SideKind,
+    /// How often what is seen of it changes, in the global window; `None`: with every row.
+    pub refresh: Option<Duration>,
+    /// What stands for a key or a row that is missing; the rest is null.
+    pub default: Vec<(JoinField, Value)>,
+    /// What is read of it; `None`: a plugin reads it and says so itself.
+    pub lookups: Option<Vec<SideLookup>>,
+    /// Whether it can be read from its first row on, rather than when its window has ended.
+    pub from_first_row: bool,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// How a side input is read.
+#[derive(Clone, Debug)]
+pub enum SideKind {
+    /// Its newest row.
+    Singleton,
+    /// All its rows.
+    Iterable,
+    /// The newest row of each key.
+    Dict { key: Expression },
+}
+
+/// A column of a side input that an expression reads.
+#[derive(Clone, Debug)]
+pub struct SideLookup {
+    /// What is looked up in a dict.
+    pub key: Option<Expression>,
+    /// Column of the side input.
+    pub column: String,
+    /// What stands for it in the expression (`pelton_expr::lower_lookups`).
+    pub name: String,
+    /// Where the expression stands.
+    pub place: Place,
+}
+
+/// The output that holds the rows that came too late, of transforms that group, keep state or have side inputs.
 pub const LATE: &str = "late";
 
 /// An edge, seen from its reader.
@@ -105,8 +160,9 @@ pub enum Transform {
     Filter { keep: Expression },
     /// Sends each row to the output of that name. `unknown_output` is one more output; without it other rows are refused.
     Partition { by: Expression, outputs: Vec<String>, unknown_output: Option<String> },
-    /// Aggregates per key and window; an empty `group_by` is one group.
-    Combine { group_by: Vec<(String, Expression)>, combine: Vec<Aggregate> },
+    /// Aggregates per key and window; an empty `group_by` is one group. With `fanout` the rows of a key are first aggregated in
+    /// so many tasks.
+    Combine { group_by: Vec<(String, Expression)>, combine: Vec<Aggregate>, fanout: Option<usize> },
     /// Rows of several inputs side by side where columns are equal, per window.
     Join(Box<Join>),
     /// A query over the inputs, which have these names. It becomes other transforms once columns are known.
@@ -146,6 +202,16 @@ pub enum EmptyMatch {
 }
 
 impl Node {
+    /// Whether it has the output [`LATE`].
+    pub fn gives_late(&self) -> bool {
+        self.transform.is_keyed() || !self.sides.is_empty()
+    }
+
+    /// Whether this input, by number, is a side input.
+    pub fn is_side(&self, input: usize) -> bool {
+        input > 0 && !self.sides.is_empty()
+    }
+
     /// The windowing of one of its outputs.
     pub fn windowing_of(&self, output: &str) -> Option<WindowingStrategy> {
         let whole = self.windowing.clone();
@@ -205,68 +271,6 @@ impl Transform {
     }
 }
 
-/// What a Join does. Inputs are joined in their order: the second to the first, the third to what comes of that, and so on.
-#[derive(Clone, Debug)]
-pub struct Join {
-    /// What the inputs are called, in the order of [`Node::inputs`].
-    pub inputs: Vec<String>,
-    /// What must be equal. Every input but the first has an equality with an input before it.
-    pub equalities: Vec<Equality>,
-    /// How each input but the first joins what comes before it.
-    pub kinds: Vec<JoinKind>,
-    /// The columns of the output, by input. A name that is there already gets a number, as in Beam: `id`, `id0`.
-    pub fields: Vec<(usize, JoinFields)>,
-}
-
-/// Two values, each of an input, that are equal where rows belong together. Null equals nothing.
-#[derive(Clone, Debug)]
-pub struct Equality {
-    /// Number of an input, and what of it.
-    pub left: (usize, Expression),
-    /// The same of another input.
-    pub right: (usize, Expression),
-}
-
-impl Equality {
-    /// The input that is joined by this equality: the later one of the two.
-    pub fn later(&self) -> usize {
-        self.left.0.max(self.right.0)
-    }
-}
-
-/// Whose rows stay where they have no partner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum JoinKind {
-    /// Nobody's.
-    Inner,
-    /// Those of what came before.
-    Left,
-    /// Those of the input that is joined.
-    Right,
-    /// Both.
-    Outer,
-}
-
-/// Columns of one input that come out of a Join.
-#[derive(Clone, Debug)]
-pub enum JoinFields {
-    /// All, under their names.
-    All,
-    /// These, in this order.
-    Listed(Vec<JoinField>),
-}
-
-/// A column that comes out of a Join.
-#[derive(Clone, Debug)]
-pub struct JoinField {
-    /// What it is called.
-    pub name: String,
-    /// What it is called in the input.
-    pub column: String,
-    /// Where it stands.
-    pub place: Place,
-}
-
 /// Source tasks of a group wait for the slowest of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alignment {
@@ -274,172 +278,6 @@ pub struct Alignment {
     pub group: String,
     /// How far ahead of the slowest a task may be.
     pub max_drift: Duration,
-}
-
-/// A join of two inputs by key and event time, besides windows.
-#[derive(Clone, Debug)]
-pub struct TimedJoin {
-    /// Keys, kinds and columns, of the inputs `left` and `right` in the order of the file.
-    pub join: Join,
-    /// Which of them is `left`: 0 or 1.
-    pub left: usize,
-    /// Which event times belong together.
-    pub rule: TimedRule,
-    /// How far behind the watermark a row may be.
-    pub allowed_lateness: Duration,
-}
-
-/// Which rows of `right` belong to a row of `left`, by event time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimedRule {
-    /// All in [left - before, left + after].
-    Interval { before: Duration, after: Duration },
-    /// The newest in [left - tolerance, left].
-    AsOf { tolerance: Duration },
-}
-
-impl TimedRule {
-    /// The `type:` in the file.
-    pub fn kind(self) -> &'static str {
-        match self {
-            TimedRule::Interval { .. } => "IntervalJoin",
-            TimedRule::AsOf { .. } => "AsOfJoin",
-        }
-    }
-}
-
-/// What a LookupJoin does.
-#[derive(Clone, Debug)]
-pub struct LookupJoin {
-    /// Where the rows are that are looked up.
-    pub table: Table,
-    /// What must be equal.
-    pub on: Vec<LookupKey>,
-    /// Columns of the table that are added; `None`: all that are no keys.
-    pub fields: Option<Vec<JoinField>>,
-    /// Rows without a partner are filtered.
-    pub inner: bool,
-    /// What stands in added columns for rows without a partner; the rest is null.
-    pub default: Vec<(JoinField, Value)>,
-    /// How often the table is read again.
-    pub refresh: Option<Duration>,
-}
-
-/// A source that ends, read whole.
-#[derive(Clone, Debug)]
-pub struct Table {
-    /// Its `type:`.
-    pub kind: String,
-    /// Its config.
-    pub config: Value,
-    /// Where it stands.
-    pub place: Place,
-}
-
-/// A column of the input that equals a column of a table.
-#[derive(Clone, Debug)]
-pub struct LookupKey {
-    /// Of the input.
-    pub input: Expression,
-    /// Of the table.
-    pub table: String,
-    /// Where that stands.
-    pub place: Place,
-}
-
-/// One column of a Combine.
-#[derive(Clone, Debug)]
-pub struct Aggregate {
-    /// Name of the column.
-    pub name: String,
-    /// How values become one.
-    pub function: AggregateFunction,
-    /// What is aggregated; only `count` can do without.
-    pub value: Option<Expression>,
-}
-
-/// How many values become one. Beam's are `any` to `sum`, the rest is ours.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AggregateFunction {
-    /// Whether any value is true.
-    Any,
-    /// Whether all values are true.
-    All,
-    /// The elements of all lists in one list.
-    Concat,
-    /// Rows.
-    Count,
-    /// All values in one list.
-    Group,
-    Max,
-    Mean,
-    Min,
-    Sum,
-    /// The value with the earliest event time.
-    First,
-    /// The value with the latest event time.
-    Last,
-    /// A list of the n largest or smallest values, best first.
-    Top {
-        n: usize,
-        smallest: bool,
-    },
-    /// Different values, exactly.
-    CountDistinct,
-    /// Different values by HyperLogLog with 2^precision registers.
-    ApproxCountDistinct {
-        precision: u8,
-    },
-    /// The value at a rank between 0 and 1, about.
-    Quantile(f64),
-    /// The values at several ranks.
-    Quantiles(Vec<f64>),
-    /// Of a sample, or of the population.
-    Variance {
-        population: bool,
-    },
-    /// The root of the variance.
-    StdDev {
-        population: bool,
-    },
-    /// An aggregation of a plugin; `provider` is an index of [`Graph::providers`].
-    Plugin {
-        provider: usize,
-        transform: String,
-        config: Value,
-    },
-}
-
-impl AggregateFunction {
-    /// Its name in pipeline files.
-    pub fn name(&self) -> &str {
-        match self {
-            AggregateFunction::Plugin { transform, .. } => transform,
-            AggregateFunction::Any => "any",
-            AggregateFunction::All => "all",
-            AggregateFunction::Concat => "concat",
-            AggregateFunction::Count => "count",
-            AggregateFunction::Group => "group",
-            AggregateFunction::Max => "max",
-            AggregateFunction::Mean => "mean",
-            AggregateFunction::Min => "min",
-            AggregateFunction::Sum => "sum",
-            AggregateFunction::First => "first",
-            AggregateFunction::Last => "last",
-            AggregateFunction::Top { .. } => "top",
-            AggregateFunction::CountDistinct => "count_distinct",
-            AggregateFunction::ApproxCountDistinct { .. } => "approx_count_distinct",
-            AggregateFunction::Quantile(_) => "approx_quantile",
-            AggregateFunction::Quantiles(_) => "quantiles",
-            AggregateFunction::Variance { .. } => "variance",
-            AggregateFunction::StdDev { .. } => "stddev",
-        }
-    }
-
-    /// Whether it gives a value even for nothing but nulls.
-    pub fn never_null(&self) -> bool {
-        matches!(self, AggregateFunction::Count | AggregateFunction::CountDistinct | AggregateFunction::ApproxCountDistinct { .. })
-    }
 }
 
 /// The unit of a bare number that is an instant.
@@ -505,69 +343,4 @@ pub enum Language {
     Generic,
     /// SQL scalar expressions.
     Sql,
-}
-
-/// A plugin and the names under which its transforms are used.
-#[derive(Clone, Debug)]
-pub struct Provider {
-    /// As written: a crate's folder, a `.wasm` file or an `oci://` reference.
-    pub plugin: String,
-    /// The same, resolved against the folder of the pipeline file.
-    pub path: PathBuf,
-    /// (name in the file, name in the plugin)
-    pub transforms: Vec<(String, String)>,
-    /// `limits` of the provider's config, `Null` without.
-    pub limits: Value,
-    /// Where it stands.
-    pub place: Place,
-}
-
-/// What lint needs to know of plugins; the real one asks `describe`.
-pub trait PluginInfo {
-    /// The transforms of a provider's plugin. An error is a sentence for the user.
-    fn transforms(&self, provider: &Provider) -> Result<Vec<PluginTransform>, String>;
-
-    /// Whether plugins can be asked at all; if not, any transform, output and config of theirs is taken to be right.
-    fn knows_plugins(&self) -> bool {
-        true
-    }
-}
-
-/// One transform that a plugin offers.
-#[derive(Clone, Debug, Default)]
-pub struct PluginTransform {
-    /// Its name in the plugin.
-    pub name: String,
-    /// Named outputs besides the main one.
-    pub outputs: Vec<String>,
-    /// JSON schema of its config; `Null` checks nothing.
-    pub config_schema: Value,
-    /// How it can be used.
-    pub role: PluginRole,
-}
-
-/// How a transform of a plugin can be used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PluginRole {
-    /// As a transform.
-    #[default]
-    Stateless,
-    /// As a transform with a `key`.
-    Stateful,
-    /// In a Combine.
-    Combine,
-}
-
-/// Knows no plugin, so that nothing of theirs is checked.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct UncheckedPlugins;
-
-impl PluginInfo for UncheckedPlugins {
-    fn transforms(&self, _: &Provider) -> Result<Vec<PluginTransform>, String> {
-        Ok(Vec::new())
-    }
-
-    fn knows_plugins(&self) -> bool {
-        false
-    }
 }

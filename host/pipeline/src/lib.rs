@@ -3,15 +3,16 @@
 //! In reading order: [`graph`] is what comes out, [`options`] the settings in it, [`diagnostic`] what is said instead when a
 //! file is wrong. [`load()`] is the way there: `source` holds the texts, `template` fills them in (with `datetime`), `yaml` gives
 //! a tree with places, `templates` replaces transforms that stand for others, `syntax` knows Beam's grammar, `test_blocks` reads
-//! `tests`, `provider`, `transform`, `expression`, `aggregate` and `windowing` the values in it (with `fields` for reading mappings
+//! `tests`, `provider` (with `grants`), `transform`, `expression`, `aggregate` and `windowing` the values in it (with `fields` for reading mappings
 //! and `report` for what is wrong, `json_schema` for schemas of rows), `connect` turns names into edges of a `draft`, which `load`
-//! makes a graph and `event_time` looks at.
+//! makes a graph and `event_time` looks at. `changes` are what swaps have made of the file.
 //!
 //! [`mod@reference`] is the documentation of the built-in transforms.
 //!
 //! **Invariant:** only this crate knows YAML. Nothing in it touches the outside world: it reads text and gives values.
 
 mod aggregate;
+mod changes;
 pub mod columns;
 mod connect;
 mod datetime;
@@ -21,6 +22,9 @@ pub mod draw;
 mod event_time;
 mod expression;
 mod fields;
+#[cfg(test)]
+mod fuzz;
+mod grants;
 pub mod graph;
 pub mod json_schema;
 mod load;
@@ -40,10 +44,12 @@ mod triggering;
 mod windowing;
 mod yaml;
 
+pub use changes::Change;
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use graph::{
     Aggregate, AggregateFunction, EmptyMatch, Equality, Expression, Graph, Input, Join, JoinField, JoinFields, JoinKind, LATE, Language,
-    LogLevel, Node, Place, PluginInfo, PluginRole, PluginTransform, Provider, TimeUnit, Transform, UncheckedPlugins, WindowingInfo,
+    LogLevel, Node, Place, PluginInfo, PluginRole, PluginTransform, Provider, SideInput, SideKind, SideLookup, TimeUnit, Transform,
+    UncheckedPlugins, WindowingInfo,
 };
 pub use load::{Test, load, load_tests};
 pub use options::{Options, SourceWatermark, Watermark};
@@ -64,6 +70,8 @@ pub struct Settings {
     pub variables: Vec<(String, Value)>,
     /// Reads what the file includes.
     pub files: Files,
+    /// What is other than the file says.
+    pub changes: Vec<Change>,
     /// Processing time for `datetime` in templates, microseconds since the epoch.
     pub now: i64,
 }

@@ -6,13 +6,14 @@ use pelton_core::catalog::ConnectorSpec;
 use pelton_core::{WindowFn, WindowingStrategy};
 
 use crate::Settings;
+use crate::changes::Changes;
 use crate::connect::{Connected, connect};
 use crate::diagnostic::Diagnostic;
 use crate::draft::{Draft, Kind, check_errors_are_read, order};
 use crate::draw::describe_window;
-use crate::event_time;
+use crate::event_time::{self, Endless};
 use crate::graph::{Graph, Input, LATE, Node, Place, PluginInfo, Transform};
-use crate::options::{self, Options, SourceMarks};
+use crate::options::{self, NameMarks, Options};
 use crate::provider;
 use crate::report::{Report, suggestion};
 use crate::source::Source;
@@ -52,11 +53,12 @@ fn load_one(
     plugins: &dyn PluginInfo,
     test: Option<usize>,
 ) -> Result<Graph, Vec<Diagnostic>> {
-    let (source, text) = Source::expand(settings)?;
+    let (source, text, odd) = Source::expand(settings)?;
     let mut report = Report::new(&source);
     let graph = load_expanded(&text, settings, catalog, plugins, test, &mut report);
     let failed = report.has_errors();
-    let findings = report.finish();
+    let mut findings = report.finish();
+    findings.extend(odd);
     match graph {
         Some(graph) if !failed => Ok(Graph { warnings: findings, ..graph }),
         _ => Err(findings),
@@ -74,15 +76,18 @@ fn load_expanded(
     let taken: Vec<&str> = BUILT_IN.iter().copied().chain(["composite", "chain"]).chain(catalog.iter().map(|c| c.name)).collect();
     let root = templates::expand(yaml::parse(text, 0, report)?, &taken, settings, report);
     let file = syntax::file(&root, report)?;
-    let (options, source_marks) = options::options(file.options, report);
-    let (providers, offered) = provider::providers(file.providers, &taken, plugins, report);
-    let context = Context { catalog, offered: &offered, allowed_lateness: options.watermark.allowed_lateness };
+    let (options, marks) = options::options(file.options, report);
+    let (providers, offered) = provider::providers(file.providers, options.trust.as_ref(), &taken, plugins, report);
+    let changes = Changes::new(&settings.changes, plugins, &providers);
+    let context = Context { catalog, offered: &offered, changes: &changes, allowed_lateness: options.watermark.allowed_lateness };
     let test = test.and_then(|number| file.tests.get(number));
     let Connected { drafts, excused } = connect(&file.pipeline, test, &context, report);
+    let names: Vec<&str> = drafts.iter().filter(|draft| matches!(draft.kind, Kind::Written(_))).map(|draft| draft.name.as_str()).collect();
+    let providers = changes.finish(&names, file.pipeline.mark, report);
     let order = order(&drafts, report);
     if test.is_none() {
         check_errors_are_read(&drafts, order.as_deref(), &excused, report);
-        check_sources(&drafts, &source_marks, report);
+        check_names(&drafts, &marks, report);
     }
     let order = order?;
     if report.has_errors() {
@@ -95,21 +100,23 @@ fn load_expanded(
     Some(Graph { name, options, providers, nodes, files: report.source().paths(), tests, warnings: Vec::new() })
 }
 
-/// `watermark.sources` must name sources.
-fn check_sources(drafts: &[Draft], marks: &SourceMarks, report: &mut Report<'_>) {
-    let source = |draft: &&Draft| matches!(draft.kind, Kind::Written(Some(Transform::Source { .. })));
-    let names: HashSet<&str> = drafts.iter().filter(source).map(|draft| draft.name.as_str()).collect();
-    for (name, mark) in marks.iter().filter(|(name, _)| !names.contains(name.as_str())) {
-        let mut known: Vec<&str> = names.iter().copied().collect();
-        known.sort_unstable();
-        report.error_with_help(*mark, format!("there is no source `{name}`"), suggestion(name, known));
+/// `watermark.sources` must name sources, `uids` transforms.
+fn check_names(drafts: &[Draft], marks: &NameMarks, report: &mut Report<'_>) {
+    let is_source = |draft: &&Draft| matches!(draft.kind, Kind::Written(Some(Transform::Source { .. })));
+    let sources: HashSet<&str> = drafts.iter().filter(is_source).map(|draft| draft.name.as_str()).collect();
+    let all: HashSet<&str> = drafts.iter().map(|draft| draft.name.as_str()).collect();
+    for (kind, names, marks) in [("source", sources, &marks.sources), ("transform", all, &marks.uids)] {
+        for (name, mark) in marks.iter().filter(|(name, _)| !names.contains(name.as_str())) {
+            let mut known: Vec<&str> = names.iter().copied().collect();
+            known.sort_unstable();
+            report.error_with_help(*mark, format!("there is no {kind} `{name}`"), suggestion(name, known));
+        }
     }
 }
 
 /// Drops the ends of composites, numbers what is left and hands windowing down.
 fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, catalog: &[&'static ConnectorSpec], report: &mut Report<'_>) -> Vec<Node> {
-    // For each node the name of a source above it that never ends.
-    let mut endless: Vec<Option<String>> = Vec::new();
+    let mut endless: Vec<Option<Endless>> = Vec::new();
     // For each draft the node and output that stand for its main output.
     let mut standing: Vec<Option<Input>> = vec![None; drafts.len()];
     let mut windows: Vec<WindowingStrategy> = Vec::new();
@@ -139,7 +146,9 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, catalog: &[&'st
         // An output may have windows of its own.
         let own = |input: &Input| nodes[input.node].windowing_of(&input.output).unwrap_or_else(|| windows[input.node].clone());
         let of_inputs: Vec<WindowingStrategy> = inputs.iter().map(own).collect();
-        let window = windowing(&transform, &of_inputs, &default);
+        // Side inputs have windows of their own.
+        let own_inputs = if draft.sides.is_empty() { inputs.len() } else { 1 };
+        let window = windowing(&transform, &of_inputs[..own_inputs], &default);
         let window = window.unwrap_or_else(|other| {
             let of = |input: usize| format!("`{}` has {}", nodes[inputs[input].node].name, describe_window(of_inputs[input].window_fn));
             let (first, second) = (of(0), of(other));
@@ -150,12 +159,17 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, catalog: &[&'st
             report.error_with_help(draft.mark, message, Some(help));
             of_inputs[0].clone()
         });
-        let above = endless_source(&transform, &draft.name, &inputs, &endless, catalog);
-        let site = event_time::Site { name: &draft.name, mark: draft.mark, transform: &transform, inputs: &inputs, window: &window };
-        event_time::check(&site, &nodes, &windows, above.as_deref(), report);
-        endless.push(above);
+        let site =
+            event_time::Site { name: &draft.name, mark: draft.mark, transform: &transform, inputs: &inputs[..own_inputs], window: &window };
+        event_time::check(&site, &nodes, &windows, &endless, report);
+        let mut sides = draft.sides;
+        for ((side, strategy), input) in sides.iter_mut().zip(&of_inputs[own_inputs..]).zip(&inputs[own_inputs..]) {
+            event_time::check_side(&site, side, strategy, endless[input.node].as_ref(), report);
+        }
+        endless.push(Endless::of(&transform, &draft.name, &inputs[..own_inputs], &endless, catalog));
         windows.push(window.clone());
-        let outputs = draft.outputs.into_iter().filter(|name| !is_late(&transform, name)).collect();
+        let late = |name: &String| name == LATE && (transform.is_keyed() || !sides.is_empty());
+        let outputs = draft.outputs.into_iter().filter(|name| !late(name)).collect();
         nodes.push(Node {
             id,
             name: draft.name,
@@ -166,26 +180,11 @@ fn nodes(drafts: Vec<Draft>, order: &[usize], options: &Options, catalog: &[&'st
             outputs,
             error_threshold: draft.error_output.as_ref().and_then(|errors| errors.threshold),
             error_output: draft.error_output.map(|errors| errors.name),
+            sides,
+            written: draft.written,
         });
     }
     nodes
-}
-
-/// The name of a source that never ends, if this is one or one is above it.
-fn endless_source(
-    transform: &Transform,
-    name: &str,
-    inputs: &[Input],
-    endless: &[Option<String>],
-    catalog: &[&'static ConnectorSpec],
-) -> Option<String> {
-    match transform {
-        Transform::Source { kind, config } => {
-            let connector = catalog.iter().find(|connector| connector.name == kind)?;
-            (connector.endless)(config).then(|| name.to_string())
-        }
-        _ => inputs.iter().find_map(|input| endless[input.node].clone()),
-    }
 }
 
 /// Outputs of a plugin that could not be asked are known by being read.
@@ -193,14 +192,10 @@ fn declare_output(node: &mut Node, output: &str) {
     let known = output.is_empty()
         || node.outputs.iter().any(|name| name == output)
         || node.error_output.as_deref() == Some(output)
-        || is_late(&node.transform, output);
+        || (output == LATE && node.gives_late());
     if !known {
         node.outputs.push(output.to_string());
     }
-}
-
-fn is_late(transform: &Transform, output: &str) -> bool {
-    transform.is_keyed() && output == LATE
 }
 
 /// What a transform's rows are windowed by. `Err`: this input's windowing is not that of the first.

@@ -1,8 +1,16 @@
 //! `options:` of a pipeline file: Beam's, which are accepted, and ours under `options.pelton`, whose unknown keys are errors.
 
+mod durable;
+mod trust;
+
+pub use durable::{Backend, Delivery, Durable};
+pub use trust::trust_file;
+
 use std::collections::BTreeMap;
 
+use pelton_core::key::MAX_PARALLELISM;
 use pelton_core::time::Duration;
+use pelton_core::trust::Policy;
 use serde_json::Value;
 
 use crate::fields::Fields;
@@ -19,10 +27,16 @@ pub struct Options {
     pub parallelism: Option<usize>,
     /// Bytes for the whole pipeline.
     pub memory: Option<u64>,
+    /// Its share of the processor against other pipelines, 1 to 100; without it, 100.
+    pub weight: Option<u32>,
     /// How event time advances.
     pub watermark: Watermark,
     /// `limits`, a mapping or `Null`.
     pub limits: Value,
+    /// What outlives the process.
+    pub durable: Durable,
+    /// Whose plugins it takes; without it, anybody's. Keys are as written.
+    pub trust: Option<Policy>,
 }
 
 /// How event time advances, for the whole pipeline and, where it differs, per source.
@@ -53,14 +67,20 @@ pub struct SourceWatermark {
     pub idle_timeout: Option<Duration>,
 }
 
-/// Where the names of sources in `watermark.sources` stand; they are checked once the graph is known.
-pub(crate) type SourceMarks = Vec<(String, Mark)>;
+/// Names of transforms that options have, and where they stand; they are checked once the graph is known.
+#[derive(Default)]
+pub(crate) struct NameMarks {
+    /// Sources in `watermark.sources`.
+    pub sources: Vec<(String, Mark)>,
+    /// Transforms in `uids`.
+    pub uids: Vec<(String, Mark)>,
+}
 
 /// Reads `options:`.
-pub(crate) fn options(yaml: Option<&Yaml>, report: &mut Report<'_>) -> (Options, SourceMarks) {
-    let Some(yaml) = yaml else { return (Options::default(), Vec::new()) };
+pub(crate) fn options(yaml: Option<&Yaml>, report: &mut Report<'_>) -> (Options, NameMarks) {
+    let Some(yaml) = yaml else { return Default::default() };
     let entries = Fields::of(Some(yaml), yaml.mark, "`options`", report).into_entries();
-    let mut read = (Options::default(), Vec::new());
+    let mut read = <(Options, NameMarks)>::default();
     for entry in entries {
         match entry.key.as_str() {
             "pelton" => read = pelton(entry, report),
@@ -75,7 +95,7 @@ pub(crate) fn options(yaml: Option<&Yaml>, report: &mut Report<'_>) -> (Options,
     read
 }
 
-fn pelton(entry: &Entry, report: &mut Report<'_>) -> (Options, SourceMarks) {
+fn pelton(entry: &Entry, report: &mut Report<'_>) -> (Options, NameMarks) {
     let mut fields = Fields::of(Some(&entry.value), entry.mark, "`options.pelton`", report);
     let mut options = Options { name: fields.text("name", report).map(str::to_string), ..Options::default() };
     if let Some(name) = options.name.as_ref().filter(|name| !is_name(name)) {
@@ -84,22 +104,20 @@ fn pelton(entry: &Entry, report: &mut Report<'_>) -> (Options, SourceMarks) {
     }
     options.parallelism = fields.get("parallelism").and_then(|entry| parallelism(entry, report));
     options.memory = fields.get("memory").and_then(|entry| size(entry, report));
-    let mut sources = Vec::new();
+    options.weight = fields.get("weight").and_then(|entry| weight(entry, report));
+    let mut marks = NameMarks::default();
     if let Some(entry) = fields.get("watermark") {
-        (options.watermark, sources) = watermark(entry, report);
+        (options.watermark, marks.sources) = watermark(entry, report);
     }
     if let Some(entry) = fields.get("limits") {
         Fields::of(Some(&entry.value), entry.mark, "`limits`", report);
         options.limits = entry.value.to_json();
     }
-    if let Some(entry) = fields.get("delivery") {
-        delivery(entry, report);
-    }
-    for key in ["checkpoint", "state", "uids", "grants", "trust"] {
-        fields.not_yet(key, report);
-    }
+    (options.durable, marks.uids) = durable::durable(&mut fields, report);
+    options.trust = fields.get("trust").map(|entry| trust::trust(entry, report));
+    fields.not_yet("grants", report);
     fields.finish(report);
-    (options, sources)
+    (options, marks)
 }
 
 /// The name becomes part of folder and topic names.
@@ -111,14 +129,27 @@ fn is_name(name: &str) -> bool {
 }
 
 fn parallelism(entry: &Entry, report: &mut Report<'_>) -> Option<usize> {
-    /// Key groups are fixed at 256, so that more tasks would have nothing to do.
-    const MAX_PARALLELISM: u64 = 256;
+    let number = match &entry.value.content {
+        Content::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),
+        _ => None,
+    };
+    match number.filter(|number| (1..=MAX_PARALLELISM).contains(number)) {
+        Some(number) => Some(number),
+        None => {
+            report.error(entry.value.mark, format!("`parallelism` must be a whole number from 1 to {MAX_PARALLELISM}"));
+            None
+        }
+    }
+}
+
+fn weight(entry: &Entry, report: &mut Report<'_>) -> Option<u32> {
+    const MAX_WEIGHT: u64 = 100;
     match &entry.value.content {
-        Content::Number(number) if number.as_u64().is_some_and(|n| (1..=MAX_PARALLELISM).contains(&n)) => {
-            number.as_u64().and_then(|number| usize::try_from(number).ok())
+        Content::Number(number) if number.as_u64().is_some_and(|n| (1..=MAX_WEIGHT).contains(&n)) => {
+            number.as_u64().and_then(|number| u32::try_from(number).ok())
         }
         _ => {
-            report.error(entry.value.mark, format!("`parallelism` must be a whole number from 1 to {MAX_PARALLELISM}"));
+            report.error(entry.value.mark, format!("`weight` must be a whole number from 1 to {MAX_WEIGHT}"));
             None
         }
     }
@@ -158,7 +189,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     (bytes.is_finite() && bytes < 9e18).then_some(bytes.round() as u64)
 }
 
-fn watermark(entry: &Entry, report: &mut Report<'_>) -> (Watermark, SourceMarks) {
+fn watermark(entry: &Entry, report: &mut Report<'_>) -> (Watermark, Vec<(String, Mark)>) {
     let mut fields = Fields::of(Some(&entry.value), entry.mark, "`watermark`", report);
     let mut watermark = Watermark {
         delay: fields.duration("delay", report),
@@ -179,16 +210,6 @@ fn watermark(entry: &Entry, report: &mut Report<'_>) -> (Watermark, SourceMarks)
     }
     fields.finish(report);
     (watermark, marks)
-}
-
-fn delivery(entry: &Entry, report: &mut Report<'_>) {
-    match &entry.value.content {
-        Content::Text(text) if text == "at_least_once" => {}
-        Content::Text(text) if text == "exactly_once" => {
-            report.error(entry.value.mark, "`delivery: exactly_once` is not available yet");
-        }
-        _ => report.error(entry.value.mark, "`delivery` is `at_least_once` or `exactly_once`"),
-    }
 }
 
 #[cfg(test)]

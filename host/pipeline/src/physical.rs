@@ -1,6 +1,6 @@
 //! The physical plan: which nodes run together in one task, and where rows change tasks.
 //!
-//! A source, a grouping, a Reshuffle and a sink each head a stage. Every other node is fused into the stages of its inputs: a node that
+//! A source, a grouping, a transform with side inputs, a Reshuffle and a sink each head a stage. Every other node is fused into the stages of its inputs: a node that
 //! reads two stages runs in both, which is right because only heads keep state. An edge to a head is an exchange.
 //!
 //! Invariants: a head stands in one stage; the nodes of a stage are sorted so that inputs come first; an edge inside a
@@ -37,6 +37,8 @@ pub enum StageKind {
     Keyed,
     /// Batch by batch, in turn.
     Spread,
+    /// Each producer's rows to a task of their own, side inputs to all.
+    Sided,
     /// By shard of the sink.
     Sink,
 }
@@ -54,6 +56,7 @@ impl Physical {
                 Transform::Sql { .. } => Some(StageKind::Keyed),
                 Transform::Reshuffle { .. } => Some(StageKind::Spread),
                 Transform::Sink { .. } => Some(StageKind::Sink),
+                _ if !node.sides.is_empty() => Some(StageKind::Sided),
                 _ => None,
             };
             let of = match kind {
@@ -91,13 +94,14 @@ pub fn drawing(graph: &Graph) -> Drawing {
     let mut edges = Vec::new();
     for (to, (stage, node)) in shapes.iter().enumerate() {
         let head = physical.stages[*stage].head == *node;
-        for input in &graph.nodes[*node].inputs {
+        for (number, input) in graph.nodes[*node].inputs.iter().enumerate() {
             let sources: Vec<usize> = if head {
                 (0..physical.stages.len()).filter_map(|from| find(from, input.node)).collect()
             } else {
                 find(*stage, input.node).into_iter().collect()
             };
             let exchange = match physical.stages[*stage].kind {
+                _ if graph.nodes[*node].is_side(number) => "to all",
                 StageKind::Keyed if head => "by key",
                 StageKind::Spread if head => "in turn",
                 StageKind::Sink if head => "to shards",
@@ -110,7 +114,7 @@ pub fn drawing(graph: &Graph) -> Drawing {
     let kind = |stage: &Stage| match stage.kind {
         StageKind::Source => "one task a split or worker",
         StageKind::Keyed => "one task a key-group range",
-        StageKind::Spread => "one task a worker",
+        StageKind::Spread | StageKind::Sided => "one task a worker",
         StageKind::Sink => "one task a shard",
     };
     Drawing {

@@ -1,5 +1,10 @@
 //! `providers:`: which plugins there are and under which names their transforms are used.
 
+use std::path::{Path, PathBuf};
+
+use pelton_core::catalog::nearest;
+use pelton_core::grants::Grants;
+use pelton_core::trust::Policy;
 use serde_json::Value;
 
 use crate::fields::{Fields, text};
@@ -19,6 +24,7 @@ pub(crate) struct Offered {
 /// Reads the providers and asks the plugins.
 pub(crate) fn providers(
     yaml: Option<&Yaml>,
+    trust: Option<&Policy>,
     built_in: &[&str],
     plugins: &dyn PluginInfo,
     report: &mut Report<'_>,
@@ -35,7 +41,7 @@ pub(crate) fn providers(
         }
     };
     for yaml in list {
-        let Some((provider, names)) = provider(yaml, report) else { continue };
+        let Some((provider, names)) = provider(yaml, trust, report) else { continue };
         let described = describe(&provider, yaml, plugins, report);
         for ((name, transform), mark) in provider.transforms.iter().zip(names) {
             if built_in.contains(&name.as_str()) || offered.iter().any(|other: &Offered| other.name == *name) {
@@ -50,7 +56,7 @@ pub(crate) fn providers(
     (providers, offered)
 }
 
-fn provider(yaml: &Yaml, report: &mut Report<'_>) -> Option<(Provider, Vec<Mark>)> {
+fn provider(yaml: &Yaml, trust: Option<&Policy>, report: &mut Report<'_>) -> Option<(Provider, Vec<Mark>)> {
     let mut fields = Fields::of(Some(yaml), yaml.mark, "a provider", report);
     yaml.entries()?;
     let kind = fields.require("type", report)?;
@@ -65,7 +71,9 @@ fn provider(yaml: &Yaml, report: &mut Report<'_>) -> Option<(Provider, Vec<Mark>
     let config = fields.require("config", report);
     let transforms = fields.require("transforms", report);
     fields.finish(report);
-    let (plugin, limits) = config.and_then(|entry| self::config(entry, report))?;
+    let folder = report.source().path(yaml.mark);
+    let folder = folder.parent().unwrap_or(Path::new(""));
+    let (plugin, limits, grants) = config.and_then(|entry| self::config(entry, folder, report))?;
     let mut names = Vec::new();
     let mut marks = Vec::new();
     let transforms = transforms?;
@@ -75,22 +83,29 @@ fn provider(yaml: &Yaml, report: &mut Report<'_>) -> Option<(Provider, Vec<Mark>
             marks.push(entry.value.mark);
         }
     }
-    let path = match report.source().path(yaml.mark).parent() {
-        Some(folder) if !plugin.starts_with("oci://") => folder.join(&plugin),
-        _ => plugin.clone().into(),
-    };
-    Some((Provider { plugin, path, transforms: names, limits, place: report.place(yaml.mark) }, marks))
+    let path = resolved(&plugin, folder);
+    Some((Provider { plugin, path, transforms: names, limits, grants, trust: trust.cloned(), place: report.place(yaml.mark) }, marks))
 }
 
-fn config(entry: &Entry, report: &mut Report<'_>) -> Option<(String, Value)> {
+/// What a file in a folder means by a plugin: paths are relative to the folder.
+fn resolved(plugin: &str, folder: &Path) -> PathBuf {
+    match plugin.strip_prefix("folder:") {
+        Some(path) => format!("folder:{}", folder.join(path).display()).into(),
+        None if plugin.starts_with("oci://") => plugin.into(),
+        None => folder.join(plugin),
+    }
+}
+
+fn config(entry: &Entry, folder: &Path, report: &mut Report<'_>) -> Option<(String, Value, Grants)> {
     let mut fields = Fields::of(Some(&entry.value), entry.mark, "the provider's config", report);
     let plugin = fields.require("plugin", report).and_then(|entry| text(&entry.value, "`plugin`", report));
     let limits = fields.get("limits");
     if let Some(limits) = limits {
         Fields::of(Some(&limits.value), limits.mark, "`limits`", report);
     }
+    let grants = fields.get("grants").map(|entry| crate::grants::grants(entry, folder, report)).unwrap_or_default();
     fields.finish(report);
-    Some((plugin?.to_string(), limits.map_or(Value::Null, |limits| limits.value.to_json())))
+    Some((plugin?.to_string(), limits.map_or(Value::Null, |limits| limits.value.to_json()), grants))
 }
 
 fn describe(provider: &Provider, yaml: &Yaml, plugins: &dyn PluginInfo, report: &mut Report<'_>) -> Option<Vec<PluginTransform>> {
@@ -133,7 +148,13 @@ pub(crate) fn check_config(config: Option<&Yaml>, mark: Mark, schema: &Value, ow
         }
     }
     let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    for name in required.filter(|name| !entries.iter().any(|entry| entry.key == *name)) {
+    let slips = |name: &str| {
+        let unknown = entries.iter().filter(|entry| closed && !own(&entry.key) && !properties.contains_key(&entry.key));
+        let mut meant = unknown.filter_map(|entry| nearest(&entry.key, properties.keys().map(String::as_str)));
+        meant.any(|meant| meant == name)
+    };
+    // A slip in its name has been told.
+    for name in required.filter(|name| !entries.iter().any(|entry| entry.key == *name) && !slips(name)) {
         report.error(mark, format!("the plugin's config needs `{name}`"));
     }
 }

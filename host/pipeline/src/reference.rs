@@ -25,6 +25,11 @@ const ERRORS: KeySpec = key(
     false,
     "`{output, threshold}`: refused rows go to that output, which somebody must read. With `threshold` (0 to 1) the pipeline fails when more than that share of a window's rows was refused.",
 );
+const SIDE_INPUTS: KeySpec = key(
+    "side_inputs",
+    false,
+    "Ours: `{tag: {as: singleton|iterable|dict, …}}` with `input: {main: …, tag: …}`. Explained in [Pelton's own transforms](pelton-transforms.md).",
+);
 const DEPENDENCIES: KeySpec = key("dependencies", false, "Beam's; not available.");
 
 const EQUALITIES: KeySpec =
@@ -64,6 +69,11 @@ pub static TRANSFORMS: &[TransformSpec] = &[
             key("group_by", true, "A field or a list of fields; `[]` is one group."),
             key("combine", true, "Per column of the output `fn`, or `{value, fn}`."),
             LANGUAGE,
+            key(
+                "fanout",
+                false,
+                "The rows of a key are first aggregated in so many tasks, then merged: for keys with very many rows. Ours.",
+            ),
         ],
     },
     TransformSpec {
@@ -91,7 +101,7 @@ pub static TRANSFORMS: &[TransformSpec] = &[
     TransformSpec {
         name: "Filter",
         doc: "Keeps rows.",
-        keys: &[key("keep", true, "An expression; rows for which it is true are kept."), LANGUAGE, DEPENDENCIES, ERRORS],
+        keys: &[key("keep", true, "An expression; rows for which it is true are kept."), LANGUAGE, SIDE_INPUTS, DEPENDENCIES, ERRORS],
     },
     TransformSpec {
         name: "Flatten",
@@ -144,6 +154,7 @@ pub static TRANSFORMS: &[TransformSpec] = &[
             key("append", false, "Keep the columns of the input too."),
             key("drop", false, "With `append`: columns not to keep."),
             LANGUAGE,
+            SIDE_INPUTS,
             DEPENDENCIES,
             ERRORS,
         ],

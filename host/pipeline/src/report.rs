@@ -26,6 +26,12 @@ impl<'s> Report<'s> {
         self.findings.push(self.source.diagnostic(Severity::Error, mark, message.into(), help.into()));
     }
 
+    /// A mistake that has been told turns out to follow from another.
+    pub fn take_back(&mut self, mark: Mark, message: &str) {
+        let place = self.place(mark);
+        self.findings.retain(|finding| finding.message != message || (finding.line, finding.column) != (place.line, place.column));
+    }
+
     /// Something odd.
     pub fn warning(&mut self, mark: Mark, message: impl Into<String>, help: impl Into<Option<String>>) {
         self.findings.push(self.source.diagnostic(Severity::Warning, mark, message.into(), help.into()));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::Settings;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::graph::Place;
-use crate::template::{self, TemplateError, Unit};
+use crate::template::{self, Filled, TemplateError, Unit};
 
 /// More texts than this are a template that expands into itself.
 pub(crate) const MAX_TEXTS: usize = 10_000;
@@ -57,19 +57,27 @@ struct Parsed {
 }
 
 impl Source {
-    /// Reads the pipeline's own text and fills in its variables; gives the text to parse, which is number 0.
-    pub fn expand(settings: &Settings) -> Result<(Source, String), Vec<Diagnostic>> {
+    /// Reads the pipeline's own text and fills in its variables; gives the text to parse, which is number 0, and what is odd.
+    pub fn expand(settings: &Settings) -> Result<(Source, String, Vec<Diagnostic>), Vec<Diagnostic>> {
         let text = settings.text.strip_prefix('\u{feff}').unwrap_or(&settings.text);
         let source = Source::default();
         let file = source.file(settings.file.clone(), text);
         let unit = Unit::of_file(template::without_leading_comments(text), file);
         match template::render(&source, unit, &template::variables(settings), settings) {
-            Ok((expanded, origin)) => {
-                source.text(&expanded, origin);
-                Ok((source, expanded))
+            Ok(Filled { text, origin, named }) => {
+                source.text(&text, origin);
+                Ok((source, text, template::unread(settings, &named)))
             }
             Err(errors) => Err(errors.into_iter().map(|error| source.template_error(error)).collect()),
         }
+    }
+
+    /// Of a file that is parsed as it is.
+    pub fn of_text(path: PathBuf, text: &str) -> Source {
+        let source = Source::default();
+        let file = source.file(path, text);
+        source.text(text, (0..lines(text).len().max(1)).map(|line| (file, line)).collect());
+        source
     }
 
     /// A file that was read.

@@ -46,6 +46,7 @@ pub(crate) enum Body<'y> {
 }
 
 /// One input: several references are flattened.
+#[derive(Clone)]
 pub(crate) struct Port {
     pub tag: String,
     pub references: Vec<Reference>,
@@ -60,6 +61,13 @@ pub(crate) struct Reference {
 }
 
 impl Spec<'_> {
+    /// A transform without others inside, with another config.
+    pub fn with_config<'c>(&'c self, config: &'c Yaml) -> Spec<'c> {
+        let Spec { mark, kind_mark, output_schema, windowing, .. } = *self;
+        let (kind, name, inputs) = (self.kind.clone(), self.name.clone(), self.inputs.clone());
+        Spec { mark, kind, kind_mark, name, inputs, outputs: None, config: Some(config), output_schema, windowing, body: Body::Leaf }
+    }
+
     /// The name that it has without looking at its neighbours.
     pub fn label(&self) -> &str {
         self.name.as_ref().map_or(self.kind.as_str(), |(name, _)| name)

@@ -5,13 +5,15 @@
 //! marks are gone, they say which line of which file each line of the result came from; if not (a template that computes with its
 //! own text), lines are counted as if there were no tags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
 use crate::Settings;
 use crate::datetime;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::report::suggestion;
 use crate::source::{Origin, Source};
 
 /// How many undefined variables are looked for in one go: each costs a rendering.
@@ -82,14 +84,17 @@ pub(crate) fn without_leading_comments(text: &str) -> String {
     text.split_inclusive('\n').map(keep).collect()
 }
 
-/// The text with its variables filled in, and where each line of it came from; or every undefined variable: each is given an
-/// empty value in turn until no more are found.
-pub(crate) fn render(
-    source: &Source,
-    unit: Unit,
-    variables: &Variables,
-    settings: &Settings,
-) -> Result<(String, Vec<Origin>), Vec<TemplateError>> {
+/// A template with its variables filled in.
+pub(crate) struct Filled {
+    pub text: String,
+    /// Where each line came from.
+    pub origin: Vec<Origin>,
+    /// The variables that it names, in branches that were not taken, too.
+    pub named: BTreeSet<String>,
+}
+
+/// Fills in the variables; or gives every undefined one: each is given an empty value in turn until no more are found.
+pub(crate) fn render(source: &Source, unit: Unit, variables: &Variables, settings: &Settings) -> Result<Filled, Vec<TemplateError>> {
     let units = Units::new(unit, settings);
     let mut names: Vec<String> = Vec::new();
     let mut errors = Vec::new();
@@ -99,7 +104,7 @@ pub(crate) fn render(
         let error = match units.render(&known, false) {
             Ok(expanded) if errors.is_empty() => {
                 let origin = units.origins(source, &known, &expanded);
-                return Ok((expanded, origin));
+                return Ok(Filled { text: expanded, origin, named: units.named_variables() });
             }
             Ok(_) => return Err(errors),
             Err(error) => error,
@@ -121,6 +126,22 @@ pub(crate) fn render(
     }
 }
 
+/// A slip in the name of a variable that somebody has set, where the file has a default for the right one.
+pub(crate) fn unread(settings: &Settings, named: &BTreeSet<String>) -> Vec<Diagnostic> {
+    let unread = settings.variables.iter().map(|(name, _)| name).filter(|name| !named.contains(*name)).collect::<BTreeSet<_>>();
+    let finding = |name: &String| Diagnostic {
+        severity: Severity::Warning,
+        message: format!("the variable `{name}` is set, and nothing in the file reads it"),
+        help: suggestion(name, named.iter().map(String::as_str)),
+        file: settings.file.clone(),
+        line: 1,
+        column: 1,
+        source_line: String::new(),
+        length: 1,
+    };
+    unread.into_iter().map(finding).collect()
+}
+
 /// The template and all that it includes, which is known once it has been rendered.
 struct Units {
     first: Unit,
@@ -132,6 +153,15 @@ struct Units {
 impl Units {
     fn new(first: Unit, settings: &Settings) -> Units {
         Units { first, settings: settings.clone(), included: Arc::default() }
+    }
+
+    /// Of all that has been rendered.
+    fn named_variables(&self) -> BTreeSet<String> {
+        let included = self.included.lock().expect("no holder of this lock panics");
+        let environment = Environment::new();
+        let texts = std::iter::once(&self.first.text).chain(included.iter().map(|(_, text)| text));
+        let templates = texts.filter_map(|text| environment.template_from_str(text).ok());
+        templates.flat_map(|template| template.undeclared_variables(false)).collect()
     }
 
     fn render(&self, variables: &Variables, marked: bool) -> Result<String, minijinja::Error> {

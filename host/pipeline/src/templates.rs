@@ -253,13 +253,13 @@ impl Templates<'_> {
         };
         match &body.content {
             Content::Text(block) => {
-                let (filled, origin) = fill(block, body.mark, report)?;
-                let number = report.source().text(&filled, origin)?;
-                yaml::parse(&filled, number, report)
+                let filled = fill(block, body.mark, report)?;
+                let number = report.source().text(&filled.text, filled.origin)?;
+                yaml::parse(&filled.text, number, report)
             }
             _ => {
                 let mut filled = body.clone();
-                fill_strings(&mut filled, &mut |text, mark| Some(fill(text, mark, report)?.0))?;
+                fill_strings(&mut filled, &mut |text, mark| Some(fill(text, mark, report)?.text))?;
                 Some(filled)
             }
         }

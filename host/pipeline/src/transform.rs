@@ -10,6 +10,7 @@ mod plugin;
 mod reshape;
 mod rows;
 mod schema;
+pub(crate) mod side_inputs;
 mod sql;
 mod testing;
 mod time;
@@ -20,10 +21,12 @@ use pelton_core::catalog::ConnectorSpec;
 use pelton_core::time::Duration;
 use serde_json::Value;
 
+use crate::aggregate::Plugins;
+use crate::changes::Changes;
 use crate::draft::ErrorOutput;
 use crate::expression::{self, Dialect};
 use crate::fields::{Fields, text};
-use crate::graph::{LATE, Transform};
+use crate::graph::{LATE, SideInput, Transform};
 use crate::json_schema::JsonSchema;
 use crate::provider::Offered;
 use crate::report::Report;
@@ -89,7 +92,6 @@ const BEAM: &[&str] = &[
     "WriteToMongoDB",
     "WriteToMySql",
     "WriteToOracle",
-    "WriteToPostgres",
     "WriteToPubSub",
     "WriteToSpanner",
     "WriteToSqlServer",
@@ -107,6 +109,8 @@ const ERROR_HANDLING: &str = "error_handling";
 pub(crate) struct Context<'a> {
     pub catalog: &'a [&'static ConnectorSpec],
     pub offered: &'a [Offered],
+    /// What is other than the file says.
+    pub changes: &'a Changes<'a>,
     /// For windows, where nothing else is said.
     pub allowed_lateness: Duration,
 }
@@ -120,6 +124,8 @@ pub(crate) enum Arity {
     Many,
     /// Inputs that are told apart by their names; several references of one are flattened.
     Named,
+    /// The same, of which one is called `main` and comes first.
+    Sided,
 }
 
 /// A transform and its ends.
@@ -136,6 +142,8 @@ pub(crate) struct Lowered {
     pub error_output: Option<ErrorOutput>,
     /// What rows of the main output must fit, and where that stands.
     pub output_schema: Option<(JsonSchema, Mark)>,
+    /// Inputs besides the first, whose rows are looked at and not worked on.
+    pub sides: Vec<SideInput>,
 }
 
 impl Lowered {
@@ -152,16 +160,31 @@ impl Lowered {
             open: false,
             error_output: None,
             output_schema: None,
+            sides: Vec::new(),
         }
+    }
+
+    /// The same with the side inputs of the config.
+    fn with_sides(mut self, spec: &Spec<'_>, report: &mut Report<'_>) -> Lowered {
+        if side_inputs::entry_of(spec).is_none() {
+            return self;
+        }
+        self.sides = side_inputs::side_inputs(spec, report);
+        side_inputs::look_up(spec, self.transform.as_ref(), &mut self.sides, report);
+        // Rows that come when their side input is gone are there.
+        if !self.outputs.iter().any(|output| output == LATE) {
+            self.outputs.push(LATE.to_string());
+        }
+        Lowered { arity: Some(Arity::Sided), ..self }
     }
 }
 
-/// Reads the config of one transform.
-pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<'_>) -> Lowered {
+/// Reads the config of one transform. `name` is its full one; `plugin`: what its type means here, where that is not what it means in the file.
+pub(crate) fn lower(name: &str, spec: &Spec<'_>, plugin: Option<&Offered>, context: &Context<'_>, report: &mut Report<'_>) -> Lowered {
     if let Some(connector) = context.catalog.iter().find(|connector| connector.name == spec.kind) {
         return with_schema(connector::connector_config(spec, connector, report), spec, report);
     }
-    if let Some(offered) = context.offered.iter().find(|offered| offered.name == spec.kind) {
+    if let Some(offered) = plugin.or_else(|| context.offered.iter().find(|offered| offered.name == spec.kind)) {
         return with_schema(plugin::plugin(spec, offered, report), spec, report);
     }
     let (kind, dialect) = match spec.kind.split_once('-') {
@@ -169,13 +192,14 @@ pub(crate) fn lower(spec: &Spec<'_>, context: &Context<'_>, report: &mut Report<
         _ => (spec.kind.as_str(), Dialect::default()),
     };
     let mut fields = Fields::of(spec.config, spec.kind_mark, format!("`{kind}`"), report);
+    let plugins = Plugins { transform: name, offered: context.offered, changes: context.changes };
     let mut lowered = match kind {
-        "MapToFields" => Lowered::plain(rows::map_to_fields(&mut fields, dialect, report)),
-        "Filter" => Lowered::plain(rows::filter(&mut fields, dialect, report)),
+        "MapToFields" => Lowered::plain(rows::map_to_fields(&mut fields, dialect, report)).with_sides(spec, report),
+        "Filter" => Lowered::plain(rows::filter(&mut fields, dialect, report)).with_sides(spec, report),
         "Partition" => rows::partition(&mut fields, dialect, report),
         "AssignTimestamps" => Lowered::plain(time::assign_timestamps(&mut fields, dialect, report)),
-        "Combine" => combine::combine(&mut fields, dialect, context.offered, report),
-        "RollUp" => combine::roll_up(&mut fields, dialect, context.offered, report),
+        "Combine" => combine::combine(&mut fields, dialect, &plugins, report),
+        "RollUp" => combine::roll_up(&mut fields, dialect, &plugins, report),
         "WindowInto" => Lowered::plain(time::window_into(spec, &mut fields, context, report)),
         "WindowIntoWithTriggers" => Lowered::plain(triggering::window_into_with_triggers(&mut fields, context.allowed_lateness, report)),
         "SetWatermark" => Lowered::plain(watermark::set_watermark(&mut fields, dialect, report)),

@@ -3,12 +3,15 @@
 use crate::contract::{Opened, batch};
 use crate::descriptor::Role;
 use crate::error::PluginError;
+use crate::granted::Effects;
 use crate::guest::Guest;
 use crate::instance::Instance;
 use crate::limits::Limits;
+use crate::meters::Meters;
 use crate::plugin::Plugin;
 use crate::schema::{FlatField, can_cross, unflatten_schema};
 use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
+use pelton_core::batch::SIDE_INPUT;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,6 +38,10 @@ pub struct Binding {
     pub metrics: Vec<MetricSpec>,
     /// Bounds of each instance and call.
     pub limits: Limits,
+    /// Where its instances count.
+    pub meters: Arc<Meters>,
+    /// Whether requests that it is granted are made.
+    pub effects: Effects,
     pub(crate) role: Role,
     /// Key columns of the input, of a stateful transform.
     pub(crate) key: Vec<usize>,
@@ -101,6 +108,7 @@ impl Binding {
         input: &SchemaRef,
         limits: &Limits,
     ) -> Result<Binding, PluginError> {
+        plugin.check_own_grants()?;
         let mut binding = Binding {
             transform: transform.into(),
             input: input.clone(),
@@ -109,6 +117,8 @@ impl Binding {
             needs: Needs::default(),
             metrics: vec![],
             limits: limits.clone(),
+            meters: Arc::default(),
+            effects: plugin.effects(),
             role,
             key,
             plugin: plugin.clone(),
@@ -138,6 +148,16 @@ impl Binding {
     /// The component.
     pub fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
+    }
+
+    /// What it was opened with.
+    pub fn config(&self) -> serde_json::Value {
+        serde_json::from_str(&self.config).unwrap_or_default()
+    }
+
+    /// Names of the key's columns, of a stateful transform.
+    pub fn key_names(&self) -> Vec<String> {
+        self.key.iter().map(|column| self.input.field(*column).name().clone()).collect()
     }
 
     /// Names of the columns that cross.
@@ -191,7 +211,8 @@ impl Shape {
 
 fn output(told: batch::OutputSchema, input: &Schema) -> Result<OutputBinding, String> {
     let about = |why: String| format!("output `{}`: {why}", told.tag);
-    let passes = columns(&told.passes, input).map_err(|why| about(format!("`passes` {why}")))?;
+    let mut passes = columns(&told.passes, input).map_err(|why| about(format!("`passes` {why}")))?;
+    passes.retain(|column| !input.field(*column).metadata().contains_key(SIDE_INPUT));
     let adds = unflatten_schema(&told.adds.into_iter().map(FlatField::from).collect::<Vec<_>>()).map_err(about)?;
     let fields: Vec<FieldRef> = passes.iter().map(|column| input.fields()[*column].clone()).chain(adds.iter().cloned()).collect();
     let mut names = HashSet::new();

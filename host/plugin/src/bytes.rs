@@ -96,6 +96,11 @@ impl Bytes {
         self.offsets.len() - 1
     }
 
+    /// Bytes of the entries.
+    pub(crate) fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
     pub(crate) fn get(&self, entry: usize) -> Option<&[u8]> {
         let present = self.validity.is_empty() || self.validity[entry / 8] >> (entry % 8) & 1 == 1;
         present.then(|| &self.data[self.offsets[entry] as usize..self.offsets[entry + 1] as usize])

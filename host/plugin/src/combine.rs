@@ -9,14 +9,18 @@ use crate::bytes::{Bytes, BytesBuilder};
 use crate::caller::{Called, Caller};
 use crate::contract::bytes::BytesColumnResult;
 use crate::contract::{Input, data};
+use crate::descriptor::{self, StateSpec};
 use crate::error::PluginError;
 use crate::flatten::{bytes_of, flatten};
-use crate::guest::Fault;
+use crate::guest::{Fault, Guest};
 use crate::instance::Processed;
+use crate::meters::Breach;
+use crate::migrate::{MigrateError, answered_wrongly, halve};
 use crate::outcome::{Committed, MetricUpdate, metrics, row_errors};
 use crate::unflatten::unflatten;
 use arrow::array::{Array, ArrayRef, StructArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use pelton_core::evolution;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,6 +33,8 @@ pub const VALUE: &str = "value";
 pub struct CombineBinding {
     /// What crosses; its output is what is extracted.
     pub base: Binding,
+    /// What its accumulator is, if that was told.
+    accumulator: Option<StateSpec>,
 }
 
 /// An opened aggregation. It belongs to one task.
@@ -44,9 +50,9 @@ pub(crate) fn input_of(value: &DataType) -> SchemaRef {
 }
 
 impl CombineBinding {
-    pub(crate) fn check(base: Binding) -> Result<CombineBinding, PluginError> {
+    pub(crate) fn check(base: Binding, accumulator: Option<StateSpec>) -> Result<CombineBinding, PluginError> {
         match base.outputs.as_slice() {
-            [output] if output.passes.is_empty() && !output.adds.fields().is_empty() => Ok(CombineBinding { base }),
+            [output] if output.passes.is_empty() && !output.adds.fields().is_empty() => Ok(CombineBinding { base, accumulator }),
             _ => Err(base.broken("an aggregation has one output, which passes nothing and adds at least a column".into())),
         }
     }
@@ -55,6 +61,11 @@ impl CombineBinding {
     pub fn output_type(&self) -> DataType {
         let fields = self.base.outputs[0].adds.fields();
         if fields.len() == 1 { fields[0].data_type().clone() } else { DataType::Struct(fields.clone()) }
+    }
+
+    /// What its accumulator is, by a name of the caller's, to be compared with what is stored.
+    pub fn declared(&self, name: &str) -> evolution::State {
+        descriptor::accumulator(name, self.accumulator.as_ref())
     }
 
     /// A new instance, opened as at `bind`.
@@ -83,11 +94,15 @@ impl CombineInstance {
                 Ok(merged) => merged,
                 Err(fault) => return Ok(Err(fault)),
             };
+            let broken = |why: String| caller.binding.broken(format!("merged accumulators: {why}"));
+            let merged = owned(merged, count as usize).map_err(broken)?;
+            if let Err(fault) = fits(&merged, &caller.binding, &guest) {
+                return Ok(Err(fault));
+            }
             caller.give_back(guest);
             Ok(Ok(merged))
         });
-        let merged = merged.await?;
-        self.checked(merged, count as usize, "merged accumulators")
+        merged.await
     }
 
     /// One value an accumulator, in order; `None` is the empty one.
@@ -114,11 +129,36 @@ impl CombineInstance {
             return Err(broken(format!("it has {} rows for {} accumulators", columns.rows, accumulators.len())));
         }
         let mut arrays =
-            unflatten(fields, accumulators.len(), &columns.nodes, columns.buffers, binding.limits.host_call_bytes()).map_err(broken)?;
+            unflatten(fields, accumulators.len(), &columns.nodes, columns.buffers, binding.limits.call_bytes()).map_err(broken)?;
         match arrays.len() {
             1 => Ok(arrays.remove(0)),
             _ => Ok(Arc::new(StructArray::new(fields.clone(), arrays, None))),
         }
+    }
+
+    /// Brings accumulators of another version to today's; `None`: the plugin begins anew. When a call fails, halves are called until the one that fails is known.
+    pub async fn migrate(&mut self, version: u32, accumulators: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, MigrateError> {
+        let plugin = self.caller.binding.plugin().digest().to_owned();
+        halve(plugin, accumulators.len(), async |part| self.migrate_part(version, &accumulators[part]).await).await
+    }
+
+    async fn migrate_part(&mut self, version: u32, accumulators: &[Vec<u8>]) -> Called<Vec<Option<Vec<u8>>>> {
+        let mut column = BytesBuilder::default();
+        accumulators.iter().for_each(|accumulator| column.push(Some(accumulator)));
+        let mut guest = self.caller.take()?;
+        let binding = &self.caller.binding;
+        let answer = match guest.migrate_accumulators(version, column.param(), &binding.limits).await {
+            Ok(answer) => answer,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let read = Bytes::check(answer, accumulators.len());
+        let read = read.map_err(|why| binding.broken(answered_wrongly("accumulators", &why)))?;
+        let new: Vec<Option<Vec<u8>>> = (0..accumulators.len()).map(|entry| read.get(entry).map(<[u8]>::to_vec)).collect();
+        if let Err(fault) = fits(new.iter().flatten(), binding, &guest) {
+            return Ok(Err(fault));
+        }
+        self.caller.give_back(guest);
+        Ok(Ok(new))
     }
 
     /// Ends the instance; the guest may say its farewell.
@@ -133,15 +173,13 @@ impl CombineInstance {
                 Ok(created) => created,
                 Err(fault) => return Ok(Err(fault)),
             };
+            if let Err(fault) = fits(std::slice::from_ref(&created), &caller.binding, &guest) {
+                return Ok(Err(fault));
+            }
             caller.give_back(guest);
             Ok(Ok(created))
         })
         .await
-    }
-
-    fn checked(&self, told: BytesColumnResult, entries: usize, what: &str) -> Result<Vec<Vec<u8>>, PluginError> {
-        let broken = |why: String| self.caller.binding.broken(format!("{what}: {why}"));
-        owned(told, entries).map_err(broken)
     }
 }
 
@@ -150,6 +188,18 @@ fn owned(told: BytesColumnResult, entries: usize) -> Result<Vec<Vec<u8>>, String
     let column = Bytes::check(told, entries)?;
     let entry = |number| column.get(number).map(<[u8]>::to_vec).ok_or_else(|| format!("entry {number} is absent"));
     (0..entries).map(entry).collect()
+}
+
+/// Accumulators are as large as rows may be.
+fn fits<'a>(accumulators: impl IntoIterator<Item = &'a Vec<u8>>, binding: &Binding, guest: &Guest) -> Result<(), Fault> {
+    let limit = binding.limits.max_row_bytes;
+    match accumulators.into_iter().map(Vec::len).max().filter(|largest| *largest > limit) {
+        None => Ok(()),
+        Some(largest) => {
+            let message = format!("its accumulator has {largest} bytes, more than the {limit} of limits.max_row_bytes");
+            Err(guest.fail(Breach::Row, message))
+        }
+    }
 }
 
 /// One call with some of the values. Its accumulators are put back only when all of its answer has passed.
@@ -188,10 +238,8 @@ async fn add_part(
     let errors = row_errors(&added.errors, values.len()).map_err(|why| broken(format!("row errors: {why}")))?;
     let metrics: Vec<MetricUpdate> = metrics(&binding, added.metrics).map_err(broken)?;
     let new = owned(added.accumulators, of.len()).map_err(|why| broken(format!("accumulators: {why}")))?;
-    if let Some(largest) = new.iter().map(Vec::len).max().filter(|largest| *largest > binding.limits.max_row_bytes) {
-        let message =
-            format!("its accumulator has {largest} bytes, more than the {} of limits.max_row_bytes", binding.limits.max_row_bytes);
-        return Ok(Err(Fault { message, stack: String::new(), time: guest.time() }));
+    if let Err(fault) = fits(&new, &binding, &guest) {
+        return Ok(Err(fault));
     }
     of.into_iter().zip(new).for_each(|(group, new)| accumulators[group] = Some(new));
     caller.give_back(guest);

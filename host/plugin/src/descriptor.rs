@@ -2,10 +2,13 @@
 
 use crate::contract::{describe, spec};
 use crate::schema::{FlatField, unflatten_schema};
+use pelton_core::evolution::{self, Field};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt;
 
+/// Transforms of a component.
+const MAX_TRANSFORMS: usize = 1_000;
 /// States of a transform.
 const MAX_STATES: usize = 64;
 /// Timers of a transform; their numbers are tags of a byte in the host's timers.
@@ -58,8 +61,19 @@ pub struct StateSpec {
     pub plain: bool,
     /// Version of the type.
     pub version: u32,
+    /// Other versions whose values the plugin's `migrate` brings to this one.
+    pub migrates: Vec<u32>,
+    /// The same with the types that it takes.
+    #[serde(skip)]
+    pub migrations: Vec<evolution::Migration>,
     /// When it is dropped by itself.
     pub ttl: Option<Ttl>,
+    /// The type of a value, to be compared with that of stored ones.
+    #[serde(skip)]
+    pub value_type: Option<Field>,
+    /// The same for keys.
+    #[serde(skip)]
+    pub key_type: Option<Field>,
 }
 
 /// What a state holds.
@@ -91,6 +105,65 @@ pub enum TimeDomain {
     EventTime,
     /// The time of day.
     ProcessingTime,
+}
+
+/// States and timers of a transform, to be compared with what is stored.
+pub(crate) fn declared(states: &[StateSpec], timers: &[TimerSpec]) -> evolution::Declared {
+    evolution::Declared {
+        states: states.iter().map(StateSpec::declared).collect(),
+        timers: timers.iter().map(TimerSpec::declared).collect(),
+        fixed: false,
+    }
+}
+
+/// The accumulators of the plugins in a grouping, each by the name of its column: what is kept for it is what its plugin has declared, or what only the plugin
+/// can read.
+pub(crate) fn accumulator(name: &str, told: Option<&StateSpec>) -> evolution::State {
+    let opaque = || evolution::State {
+        name: String::new(),
+        kind: evolution::Kind::Value,
+        plain: false,
+        value: None,
+        key: None,
+        version: 0,
+        expires_by: None,
+        migrates: Vec::new(),
+    };
+    evolution::State { name: name.into(), ..told.map_or_else(opaque, StateSpec::declared) }
+}
+
+impl StateSpec {
+    fn declared(&self) -> evolution::State {
+        evolution::State {
+            name: self.name.clone(),
+            kind: match self.kind {
+                StateKind::Value => evolution::Kind::Value,
+                StateKind::List => evolution::Kind::List,
+                StateKind::Map => evolution::Kind::Map,
+            },
+            plain: self.plain,
+            value: self.value_type.clone(),
+            key: self.key_type.clone(),
+            version: self.version,
+            expires_by: self.ttl.map(|ttl| ttl.domain.clock()),
+            migrates: self.migrations.clone(),
+        }
+    }
+}
+
+impl TimerSpec {
+    fn declared(&self) -> evolution::Timer {
+        evolution::Timer { name: self.name.clone(), clock: self.domain.clock() }
+    }
+}
+
+impl TimeDomain {
+    fn clock(self) -> evolution::Clock {
+        match self {
+            TimeDomain::EventTime => evolution::Clock::Event,
+            TimeDomain::ProcessingTime => evolution::Clock::Processing,
+        }
+    }
 }
 
 /// A timer of one name.
@@ -155,6 +228,9 @@ pub struct ColumnNeed {
 
 impl Descriptor {
     pub(crate) fn check(told: describe::Descriptor) -> Result<Descriptor, String> {
+        if told.transforms.len() > MAX_TRANSFORMS {
+            return Err(format!("its descriptor has {} transforms; {MAX_TRANSFORMS} are allowed", told.transforms.len()));
+        }
         let transforms = told.transforms.into_iter().map(transform).collect::<Result<Vec<_>, _>>()?;
         let mut names = HashSet::new();
         if let Some(twice) = transforms.iter().find(|spec| !names.insert(spec.name.as_str())) {
@@ -177,8 +253,13 @@ fn transform(told: spec::TransformSpec) -> Result<TransformSpec, String> {
         spec::Role::StatefulTransform => Role::StatefulTransform,
         spec::Role::Combine => Role::Combine,
     };
-    if role != Role::StatefulTransform && (!states.is_empty() || !timers.is_empty()) {
-        return Err(about(format!("{role} has no states and no timers")));
+    match role {
+        Role::Transform if !states.is_empty() || !timers.is_empty() => return Err(about(format!("{role} has no states and no timers"))),
+        Role::Combine if states.len() > 1 || states.iter().any(|state| state.kind != StateKind::Value || state.ttl.is_some()) => {
+            return Err(about(format!("{role} has one state at most, its accumulator: a value without a TTL")));
+        }
+        Role::Combine if !timers.is_empty() => return Err(about(format!("{role} has no timers"))),
+        _ => {}
     }
     Ok(TransformSpec {
         name: told.name,
@@ -211,30 +292,77 @@ fn state(told: spec::StateSpec) -> Result<StateSpec, String> {
         },
         None => None,
     };
+    let (value, mut value_type) = type_of(told.value).map_err(about)?;
+    let (key, key_type) = type_of(told.key).map_err(about)?;
+    for default in told.defaults {
+        let field = value_type.as_mut().and_then(|field| numbered(field, &mut (default.field as usize)));
+        let field = field.ok_or_else(|| about(format!("it has a default of field {}, which its type has not", default.field)))?;
+        let same = evolution::Conversion::Same(field.clone());
+        same.apply(&default.value, &mut Vec::new()).map_err(|_| about(format!("the default of `{}` is not of its type", field.name)))?;
+        field.default = Some(default.value);
+    }
+    let migrations = told.migrates.into_iter().map(migration).collect::<Result<Vec<_>, _>>().map_err(about)?;
     Ok(StateSpec {
         kind: match told.kind {
             spec::StateKind::Value => StateKind::Value,
             spec::StateKind::ListState => StateKind::List,
             spec::StateKind::MapState => StateKind::Map,
         },
-        value: type_of(told.value).map_err(about)?,
-        key: type_of(told.key).map_err(about)?,
+        value,
+        key,
         plain: told.encoding == spec::Encoding::Plain,
         version: told.version,
+        migrates: migrations.iter().map(|migration| migration.version).collect(),
+        migrations,
         ttl,
+        value_type,
+        key_type,
         name,
     })
 }
 
-/// The one field of a flattened schema, in words.
-fn type_of(told: Vec<spec::Field>) -> Result<Option<String>, String> {
+fn migration(told: spec::Migration) -> Result<evolution::Migration, String> {
+    Ok(evolution::Migration { version: told.version, value: type_of(told.value)?.1, key: type_of(told.key)?.1 })
+}
+
+/// The one field of a flattened schema, in words and as it is.
+fn type_of(told: Vec<spec::Field>) -> Result<(Option<String>, Option<Field>), String> {
     let flat: Vec<_> = told.into_iter().map(FlatField::from).collect();
     let fields = unflatten_schema(&flat)?;
     match fields.len() {
-        0 => Ok(None),
-        1 => Ok(Some(fields[0].data_type().to_string())),
+        0 => Ok((None, None)),
+        1 => Ok((Some(fields[0].data_type().to_string()), nested(&mut flat.into_iter()))),
         more => Err(format!("its type has {more} fields at the top, not one")),
     }
+}
+
+/// A field of a checked flattened schema with those below it.
+fn nested(flat: &mut impl Iterator<Item = FlatField>) -> Option<Field> {
+    let FlatField { name, format, nullable, children } = flat.next()?;
+    let children = (0..children).map_while(|_| nested(flat)).collect();
+    Some(Field { name, format, nullable, children, default: None })
+}
+
+/// The field of a number, counted as they are flattened.
+fn numbered<'f>(field: &'f mut Field, number: &mut usize) -> Option<&'f mut Field> {
+    if *number == 0 {
+        return Some(field);
+    }
+    *number -= 1;
+    for child in &mut field.children {
+        // A borrow that is given back cannot be asked twice.
+        let below = below(child);
+        if *number < below {
+            return numbered(child, number);
+        }
+        *number -= below;
+    }
+    None
+}
+
+/// How many fields a field is, flattened.
+fn below(field: &Field) -> usize {
+    1 + field.children.iter().map(below).sum::<usize>()
 }
 
 fn timers(told: Vec<spec::TimerSpec>) -> Result<Vec<TimerSpec>, String> {

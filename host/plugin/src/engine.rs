@@ -4,21 +4,22 @@
 //! in its sandbox (no threads, no 64-bit or multiple memories, deadlines by epochs).
 
 use crate::cache::Cache;
-use crate::contract::VERSION;
+use crate::compiler::{Compiler, Uncompiled};
+use crate::contract::{self, VERSION};
 use crate::error::PluginError;
 use crate::plugin::Plugin;
 use crate::ticker::Ticker;
+use pelton_core::grants::Kind;
+use pelton_core::release::MAX_COMPONENT_BYTES;
 use sha2::{Digest, Sha256};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use wasmtime::Config;
 use wasmtime::component::Component;
 use wasmtime::component::types::{Component as ComponentType, ComponentItem};
+use wasmtime::{Config, WasmBacktraceDetails};
 
-/// No component is larger. Those with a Python runtime have 20 MB.
-const MAX_COMPONENT_BYTES: u64 = 256 << 20;
 /// Version of wasmtime, whose compiled code no other version may run.
 const WASMTIME: &str = "48.0.8";
 /// The interfaces that every plugin may import: its log, and its own state.
@@ -29,6 +30,8 @@ const GRANTED: [&str; 2] = ["pelton:plugin/log", "pelton:plugin/state"];
 pub struct EngineOptions {
     /// Where compiled code is kept; `None` compiles each time.
     pub cache_dir: Option<PathBuf>,
+    /// How components are compiled in processes of their own; `None` compiles in this one.
+    pub compiler: Option<Compiler>,
 }
 
 /// Compiles and runs components. One a process is enough.
@@ -41,6 +44,7 @@ pub(crate) struct Core {
     pub(crate) wasm: wasmtime::Engine,
     pub(crate) ticker: Ticker,
     cache: Option<Cache>,
+    compiler: Option<Compiler>,
 }
 
 impl Engine {
@@ -55,7 +59,7 @@ impl Engine {
                 .inspect_err(|error| tracing::warn!(folder = %folder.display(), %error, "plugins are compiled at each start: the cache folder cannot be used"))
                 .ok()
         });
-        Ok(Engine { core: Arc::new(Core { wasm, ticker, cache }) })
+        Ok(Engine { core: Arc::new(Core { wasm, ticker, cache, compiler: options.compiler }) })
     }
 
     /// Loads a component from a file.
@@ -74,10 +78,11 @@ impl Engine {
     pub fn load_bytes(&self, name: &str, bytes: &[u8]) -> Result<Arc<Plugin>, PluginError> {
         let not = |message: String| PluginError::NotAComponent { plugin: name.into(), message };
         check_preamble(bytes).map_err(not)?;
-        let digest = Sha256::digest(bytes).iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"));
+        let digest = Plugin::digest_of(bytes);
         let component = self.compile(name, bytes, &digest)?;
         let kind = component.component_type();
-        // The exports first: a plugin of another version or role imports other things for good reason.
+        self.check_contract(name, &kind)?;
+        // The exports first: a plugin of another role imports other things for good reason.
         self.check_exports(name, &kind)?;
         let imports = self.check_imports(name, &kind)?;
         Ok(Arc::new(Plugin::describe(self.core.clone(), name, &digest, bytes.len() as u64, imports, &component)?))
@@ -93,25 +98,29 @@ impl Engine {
                 Err(error) => tracing::warn!(plugin = name, %error, "compiled code in the cache does not fit this engine; compiling anew"),
             }
         }
-        let component = Component::from_binary(&self.core.wasm, bytes).map_err(|error| {
-            let text = format!("{error:#}");
-            if text.contains("unexpected end") || text.contains("is out of bounds (bound") {
-                let message =
-                    format!("it ends after {} bytes in the middle of a section, so it was cut off. Copy or build it again", bytes.len());
-                return PluginError::NotAComponent { plugin: name.into(), message };
-            }
-            PluginError::Load {
-                plugin: name.into(),
-                message: format!("it does not compile: {text}. Build it again with `pelton plugin build`"),
-            }
-        })?;
+        let (component, code) = self.compile_anew(bytes).map_err(|why| why.for_user(name, bytes.len()))?;
         if let Some(cache) = &self.core.cache {
-            let stored = component.serialize().map_err(std::io::Error::other).and_then(|code| cache.store(&key, &code));
-            if let Err(error) = stored {
+            let code = code.map_or_else(|| component.serialize().map_err(std::io::Error::other), Ok);
+            if let Err(error) = code.and_then(|code| cache.store(&key, &code)) {
                 tracing::warn!(plugin = name, %error, "compiled code was not kept in the cache; the next start compiles again");
             }
         }
         Ok(component)
+    }
+
+    /// The component, and its code where that is at hand.
+    fn compile_anew(&self, bytes: &[u8]) -> Result<(Component, Option<Vec<u8>>), Uncompiled> {
+        let Some(compiler) = &self.core.compiler else {
+            let component = Component::from_binary(&self.core.wasm, bytes).map_err(|error| Uncompiled::Component(format!("{error:#}")))?;
+            return Ok((component, None));
+        };
+        let code = compiler.compile(bytes)?;
+        // SAFETY: these bytes were written by `Engine::precompile_component` in a child that is the same program, into a file without a name
+        // that only the two of them have.
+        let component = unsafe { Component::deserialize(&self.core.wasm, &code) }.map_err(|error| {
+            Uncompiled::Other(format!("the process that compiled it gave code that does not fit this engine: {error:#}"))
+        })?;
+        Ok((component, Some(code)))
     }
 
     fn cache_key(&self, digest: &str) -> String {
@@ -121,7 +130,8 @@ impl Engine {
         key.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
     }
 
-    /// Names of the imported interfaces; all but its log and its state are refused. Interfaces of types alone are no capability.
+    /// Names of the imported interfaces; those that nothing gives are refused. Whether the others are granted is known when the plugin is used.
+    /// Interfaces of types alone are no capability.
     fn check_imports(&self, name: &str, kind: &ComponentType) -> Result<Vec<String>, PluginError> {
         let mut names = vec![];
         for (import, item) in kind.imports(&self.core.wasm) {
@@ -134,12 +144,25 @@ impl Engine {
             if is_types {
                 continue;
             }
-            if !GRANTED.iter().any(|granted| import == format!("{granted}@{VERSION}")) {
+            let given = GRANTED.iter().any(|granted| import == format!("{granted}@{VERSION}"));
+            if !given && Kind::of_import(import).is_none() {
                 return Err(PluginError::Import { plugin: name.into(), import: import.into() });
             }
             names.push(import.to_owned());
         }
         Ok(names)
+    }
+
+    fn check_contract(&self, name: &str, kind: &ComponentType) -> Result<(), PluginError> {
+        let (imports, exports) = (kind.imports(&self.core.wasm), kind.exports(&self.core.wasm));
+        let Some(needs) = contract::other_version(imports.map(|(name, _)| name).chain(exports.map(|(name, _)| name))) else {
+            return Ok(());
+        };
+        let next = match contract::is_newer(needs) {
+            true => format!("run it with a Pelton that has {needs}, or build it against {VERSION} with this one's `pelton plugin build`"),
+            false => "build it again with this Pelton's `pelton plugin build`".into(),
+        };
+        Err(PluginError::OtherContract { plugin: name.into(), needs: needs.into(), has: VERSION.into(), next })
     }
 
     /// The role is the exported interface, never what happens to instantiate.
@@ -155,7 +178,7 @@ impl Engine {
     }
 }
 
-fn settings() -> Config {
+pub(crate) fn settings() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -163,7 +186,9 @@ fn settings() -> Config {
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false);
+        .wasm_multi_memory(false)
+        // Costs nothing until a trap; only components that were built with lines have any.
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable);
     config
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A row that fails is no error here: it is a [`pelton_core::RowError`] of a call that succeeded.
 
+use pelton_core::grants::Missing;
 use std::ops::Range;
 
 /// A fault that stops the load, the bind or the pipeline.
@@ -35,6 +36,18 @@ pub enum PluginError {
         /// What was looked for.
         wanted: String,
     },
+    /// A component of another version of the contract.
+    #[error("{plugin} needs version {needs} of the plugin contract (pelton:plugin), and this Pelton has {has}: {next}")]
+    OtherContract {
+        /// Path or name.
+        plugin: String,
+        /// The version that it was built against.
+        needs: String,
+        /// The version of this host.
+        has: String,
+        /// What to do.
+        next: String,
+    },
     /// A transform that is used as what it is not.
     #[error("`{transform}` of {plugin} is {found}, but it is used as {wanted}: {next}")]
     WrongRole {
@@ -49,15 +62,36 @@ pub enum PluginError {
         /// How to use it.
         next: String,
     },
-    /// The component imports what nobody granted.
+    /// The component imports what no grant gives.
     #[error(
-        "{plugin} imports `{import}`, which is not granted. A plugin is granted nothing but `pelton:plugin/log` by default: remove the call that needs it, or build without WASI (`pelton plugin build`)"
+        "{plugin} imports `{import}`, which no grant gives. A plugin is granted nothing but `pelton:plugin/log` and its state by default, and what a pipeline can grant besides is listed in docs/reference/grants.md: remove the call that needs it, or build without it (`pelton plugin build`)"
     )]
     Import {
         /// Path or name.
         plugin: String,
         /// The refused interface or function.
         import: String,
+    },
+    /// The component imports what the pipeline does not grant.
+    #[error(
+        "{plugin} imports {}, which {} not granted. A plugin is granted nothing but `pelton:plugin/log` and its state by default; to grant it, write in the config of its provider, with the words in capitals filled in:\n{}",
+        missing.imports.iter().map(|import| format!("`{import}`")).collect::<Vec<_>>().join(", "),
+        if missing.imports.len() == 1 { "is" } else { "are" },
+        missing.yaml
+    )]
+    NotGranted {
+        /// Path or name.
+        plugin: String,
+        /// The imports, and what would grant them.
+        missing: Missing,
+    },
+    /// A value that a grant names cannot be had.
+    #[error("the grants of {plugin}: {message}")]
+    Grant {
+        /// Path or name.
+        plugin: String,
+        /// What is missing, and what to do.
+        message: String,
     },
     /// The plugin refused the config or the input's schema.
     #[error("transform `{transform}` refused to open: {message}{}", detail_suffix(detail))]
@@ -119,6 +153,23 @@ pub enum PluginError {
         /// The last failure.
         last: String,
     },
+    /// It failed again and again, and its breaker says that the pipeline stops then.
+    #[error(
+        "transform `{transform}` of plugin {plugin} is no longer called: {after} batches failed within {within} (limits.breaker); the last failure was: {last}. Mend the plugin or the \
+         input, or set limits.breaker.policy to pause or error_output to go on without it"
+    )]
+    BreakerOpen {
+        /// Digest of the plugin.
+        plugin: String,
+        /// Name in the component.
+        transform: String,
+        /// Batches that failed.
+        after: u32,
+        /// The time in which they did.
+        within: pelton_core::Duration,
+        /// The last failure.
+        last: String,
+    },
     /// A call that no row is to blame for failed on two instances.
     #[error("transform `{transform}` of plugin {plugin} failed twice: {message}. Mend the plugin{}", detail_suffix(stack))]
     Failed {
@@ -130,6 +181,23 @@ pub enum PluginError {
         message: String,
         /// Its stack, may be empty.
         stack: String,
+    },
+    /// The plugin's own migration refused an item, or failed on it.
+    #[error(
+        "plugin {plugin} cannot bring the state `{state}` of the key `{key}` from version {version} of its type: {message}\n  next: mend the migration and start again (the \
+         checkpoint is as it was), or drop the state with --drop-state"
+    )]
+    Migrate {
+        /// Digest of the plugin.
+        plugin: String,
+        /// Name of the state.
+        state: String,
+        /// The stored version.
+        version: u32,
+        /// In words.
+        key: String,
+        /// The plugin's words.
+        message: String,
     },
     /// A fault of the host.
     #[error("internal fault: {0}. Please report it")]

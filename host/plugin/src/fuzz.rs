@@ -1,8 +1,17 @@
-//! Fuzz targets of this crate's unsafe code: columns as bytes, and compiled code out of the cache. Under `cargo test` they explore for a
-//! moment; `cargo bolero test` explores on.
+//! Fuzz targets: columns as bytes, what a guest answers besides columns, and compiled code out of the cache. Under `cargo test` they
+//! explore for a moment; `cargo xtask fuzz` explores on.
 
+use crate::bytes::Bytes;
+use crate::contract::batch::RowErrors;
+use crate::contract::bytes::BytesColumnResult;
+use crate::contract::stateful_do_fn::{ListWrites, MapWrites, TimerWrites, ValueWrites};
+use crate::descriptor::{StateKind, StateSpec, TimeDomain, TimerSpec, Ttl};
 use crate::engine::{Engine, EngineOptions};
 use crate::flatten::{bytes_of, flatten};
+use crate::outcome;
+use crate::schema::{FlatField, unflatten_schema};
+use crate::sizes::bytes_of_rows;
+use crate::stateful::{CellRef, KeyedState, StateWrite, Stored, Writes};
 use crate::unflatten::unflatten;
 use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer};
@@ -176,6 +185,222 @@ fn fuzz_flat_columns_of_a_hostile_guest() {
     });
 }
 
+impl Decisions<'_> {
+    /// Bytes that are mostly a list of small numbers.
+    fn numbers(&mut self, count: usize, below: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..count).flat_map(|_| (self.one_of(below) as u32).to_le_bytes()).collect();
+        match self.one_of(12) {
+            0 => bytes.truncate(self.one_of(bytes.len() + 1)),
+            1 => bytes.push(1),
+            2 if !bytes.is_empty() => {
+                let place = self.one_of(bytes.len());
+                bytes[place] = self.one_of(256) as u8;
+            }
+            _ => {}
+        }
+        bytes
+    }
+
+    /// Times, from both ends of what an i64 can be as well.
+    fn times(&mut self, count: usize) -> Vec<u8> {
+        let times = (0..count + usize::from(self.one_of(9) == 0)).map(|_| match self.one_of(4) {
+            0 => i64::MAX,
+            1 => i64::MIN,
+            _ => i64::from_le_bytes(self.value()),
+        });
+        times.flat_map(i64::to_le_bytes).collect()
+    }
+
+    /// A column of byte strings, mostly sound.
+    fn strings(&mut self, entries: usize) -> BytesColumnResult {
+        let (mut offsets, mut data) = (vec![0u32], vec![]);
+        for _ in 0..entries {
+            data.extend(std::iter::repeat_n(7, self.one_of(4)));
+            offsets.push(data.len() as u32);
+        }
+        let mut offsets: Vec<u8> = offsets.into_iter().flat_map(u32::to_le_bytes).collect();
+        let mut validity = if self.one_of(2) == 0 { vec![] } else { (0..entries.div_ceil(8)).map(|_| self.one_of(256) as u8).collect() };
+        match self.one_of(10) {
+            0 => validity.push(255),
+            1 => data.push(7),
+            2 => offsets.truncate(self.one_of(offsets.len() + 1)),
+            3 => {
+                let place = self.one_of(offsets.len());
+                offsets[place] = self.one_of(256) as u8;
+            }
+            _ => {}
+        }
+        BytesColumnResult { validity, offsets, data }
+    }
+}
+
+/// Origins, event times and row errors: refused, or each within what it may name.
+#[test]
+fn fuzz_origins_times_and_errors_of_a_hostile_guest() {
+    bolero::check!().with_test_time(TEST_TIME).with_max_len(512).for_each(|bytes: &[u8]| {
+        let mut decisions = Decisions(bytes.iter());
+        let (rows, input) = (decisions.one_of(12), decisions.one_of(9));
+        let told = (decisions.one_of(4) > 0).then(|| decisions.numbers(rows, 12));
+        match outcome::origin(told, rows, input) {
+            Ok(Some(origin)) => assert!(origin.len() == rows && origin.iter().all(|row| (*row as usize) < input)),
+            Ok(None) => assert_eq!(rows, input),
+            Err(_) => {}
+        }
+        if let Ok(times) = outcome::event_times(&decisions.times(rows), rows) {
+            assert!(times.len() == rows && times.iter().all(|time| pelton_core::Instant::from_micros(*time).is_ok()));
+        }
+        let errors = decisions.one_of(4);
+        let told = RowErrors {
+            rows: decisions.numbers(errors, 9),
+            offsets: decisions.numbers(errors + 1, 6),
+            messages: decisions.strings(errors).data,
+        };
+        if let Ok(errors) = outcome::row_errors(&told, input) {
+            assert!(errors.windows(2).all(|pair| pair[0].row < pair[1].row) && errors.iter().all(|error| (error.row as usize) < input));
+        }
+        let told = decisions.strings(rows);
+        if let Ok(column) = Bytes::check(told, rows) {
+            assert!(
+                column.len() == rows && (0..rows).filter_map(|entry| column.get(entry)).map(<[u8]>::len).sum::<usize>() <= column.bytes()
+            );
+        }
+    });
+}
+
+/// State that looks at what it is given.
+struct Strict {
+    cells: u32,
+}
+
+impl KeyedState for Strict {
+    fn value(&self, _state: usize, _cell: u32) -> Option<Stored<'_>> {
+        None
+    }
+
+    fn item(&self, _state: usize, _cell: u32, _key: &[u8]) -> Option<Stored<'_>> {
+        None
+    }
+
+    fn items(&self, _state: usize, _cell: u32, _after: Option<&[u8]>, _each: &mut dyn FnMut(&[u8], Stored<'_>) -> bool) {}
+
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    fn apply(&mut self, write: StateWrite<'_>) {
+        let (number, cell, kinds) = match write {
+            StateWrite::Value { state, cell, .. } => (state, cell, 0..2),
+            StateWrite::Append { state, cell, .. } => (state, cell, 2..3),
+            StateWrite::Put { state, cell, .. } => (state, cell, 3..4),
+            StateWrite::Clear { state, cell } => (state, cell, 2..4),
+            StateWrite::Timer { timer, cell, .. } => (timer, cell, 0..2),
+        };
+        // The cells of the call are numbered from 100.
+        assert!(kinds.contains(&number) && (100..100 + self.cells).contains(&cell), "{write:?}");
+    }
+}
+
+/// Writes of state and timers: refused as a whole, or each to a state of its kind and a cell of the call.
+#[test]
+fn fuzz_state_writes_of_a_hostile_guest() {
+    let state = |name: &str, kind, ttl| StateSpec {
+        name: name.into(),
+        kind,
+        value: None,
+        key: None,
+        plain: false,
+        version: 1,
+        migrates: vec![],
+        migrations: vec![],
+        ttl,
+        value_type: None,
+        key_type: None,
+    };
+    let ttl = Ttl { micros: 60, domain: TimeDomain::EventTime };
+    let states = [
+        state("value", StateKind::Value, None),
+        state("minute", StateKind::Value, Some(ttl)),
+        state("list", StateKind::List, None),
+        state("map", StateKind::Map, None),
+    ];
+    let timers = [TimeDomain::EventTime, TimeDomain::ProcessingTime].map(|domain| TimerSpec { name: "timer".into(), domain });
+    bolero::check!().with_test_time(TEST_TIME).with_max_len(512).for_each(|bytes: &[u8]| {
+        let mut decisions = Decisions(bytes.iter());
+        let cells = decisions.one_of(6);
+        let entries = decisions.one_of(5);
+        let some = |decisions: &mut Decisions<'_>| decisions.one_of(3);
+        let expires = |decisions: &mut Decisions<'_>, state| if state == 1 { decisions.times(entries) } else { vec![] };
+        let values = (0..some(&mut decisions)).map(|_| {
+            let state = decisions.one_of(5) as u32;
+            let (groups, values) = (decisions.numbers(entries, 6), decisions.strings(entries));
+            ValueWrites { state, groups, values, expires: expires(&mut decisions, state) }
+        });
+        let values = values.collect();
+        let lists = (0..some(&mut decisions)).map(|_| {
+            let (state, cleared) = (2 + u32::from(decisions.one_of(5) == 0), decisions.one_of(3));
+            let (cleared, groups) = (decisions.numbers(cleared, 6), decisions.numbers(entries, 6));
+            ListWrites { state, cleared, groups, items: decisions.strings(entries), expires: vec![] }
+        });
+        let lists = lists.collect();
+        let maps = (0..some(&mut decisions)).map(|_| {
+            let (cleared, groups) = (decisions.numbers(1, 6), decisions.numbers(entries, 6));
+            MapWrites { state: 3, cleared, groups, keys: decisions.strings(entries), values: decisions.strings(entries), expires: vec![] }
+        });
+        let maps = maps.collect();
+        let timer_writes = (0..some(&mut decisions)).map(|_| {
+            let (timer, groups) = (decisions.one_of(3) as u32, decisions.numbers(entries, 6));
+            TimerWrites { timer, groups, times: decisions.times(entries), output_times: decisions.times(entries) }
+        });
+        let timer_writes = timer_writes.collect();
+        if let Ok(writes) = Writes::check(&states, &timers, cells, values, lists, maps, timer_writes) {
+            let window = pelton_core::Window { start: pelton_core::Instant::MIN, end: pelton_core::Instant::MAX };
+            let refs: Vec<CellRef> = (0..cells as u32).map(|cell| CellRef { id: 100 + cell, window }).collect();
+            writes.apply(&refs, &mut Strict { cells: cells as u32 });
+            let _ = (writes.bytes(), writes.larger_than(2));
+        }
+    });
+}
+
+/// Schemas as guests tell them: refused, or of as many fields as were told.
+#[test]
+fn fuzz_schemas_of_a_hostile_guest() {
+    const FORMATS: [&str; 20] = [
+        "n", "b", "l", "u", "z", "g", "+s", "+l", "+m", "+w:2", "+w:-1", "+w:", "d:10,2", "d:99,3", "d:,", "tsu:", "tsu:UTC", "vu", "w:3",
+        "é",
+    ];
+    bolero::check!().with_test_time(TEST_TIME).with_max_len(512).for_each(|bytes: &[u8]| {
+        let mut decisions = Decisions(bytes.iter());
+        let field = |decisions: &mut Decisions<'_>| FlatField {
+            name: decisions.one_of(9).to_string(),
+            format: FORMATS[decisions.one_of(FORMATS.len())].into(),
+            nullable: decisions.one_of(2) == 0,
+            children: if decisions.one_of(20) == 0 { u32::MAX } else { decisions.one_of(3) as u32 },
+        };
+        let flat: Vec<FlatField> = (0..decisions.one_of(40)).map(|_| field(&mut decisions)).collect();
+        if let Ok(fields) = unflatten_schema(&flat) {
+            fn count(fields: &Fields) -> usize {
+                let below = |field: &FieldRef| match field.data_type() {
+                    DataType::Struct(fields) => count(fields),
+                    DataType::List(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => count(&vec![item.clone()].into()),
+                    _ => 0,
+                };
+                fields.iter().map(|field| 1 + below(field)).sum()
+            }
+            assert_eq!(count(&fields), flat.len());
+        }
+    });
+}
+
+/// The sizes of rows add up to that of all of them, however a column is sliced.
+#[test]
+fn fuzz_sizes_of_rows() {
+    bolero::check!().with_test_time(TEST_TIME).with_max_len(512).for_each(|bytes: &[u8]| {
+        let column = Decisions(bytes.iter()).slice();
+        let each: usize = (0..column.len()).map(|row| bytes_of_rows(&column, row..row + 1)).sum();
+        assert_eq!(each, bytes_of_rows(&column, 0..column.len()));
+    });
+}
+
 /// The smallest component, a preamble, and one with the smallest core module in it.
 const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const OTHER_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0\x01\x08\0asm\x01\0\0\0";
@@ -184,7 +409,7 @@ const OTHER_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0\x01\x08\0asm\x01\0\0\0";
 #[test]
 fn fuzz_damaged_code_in_the_cache_is_never_accepted() {
     let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::new(EngineOptions { cache_dir: Some(folder.path().into()) }).expect("an engine");
+    let engine = Engine::new(EngineOptions { cache_dir: Some(folder.path().into()), ..EngineOptions::default() }).expect("an engine");
     // A panic ends the test, so nobody sees the engine after one.
     let compile = AssertUnwindSafe(|component: &[u8], digest: &str| {
         engine.compile("tiny", component, digest).map(|_| ()).expect("compiles whatever is in the cache");

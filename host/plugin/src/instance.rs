@@ -6,7 +6,8 @@ use crate::contract::{Input, batch, data};
 use crate::error::PluginError;
 use crate::flatten::{bytes_of, flatten};
 use crate::guest::{Fault, Guest};
-use crate::outcome::{Committed, MetricUpdate, commit};
+use crate::meters::Breach;
+use crate::outcome::{Cells, Committed, MetricUpdate, check};
 use arrow::array::Array;
 use pelton_core::batch::{PaneTiming, RowWindows};
 use pelton_core::{Batch, RowError};
@@ -59,6 +60,11 @@ impl Instance {
         self.caller.close();
     }
 
+    /// Bytes of memory that the sandbox has; none while it is to be opened anew.
+    pub fn memory_bytes(&self) -> usize {
+        self.caller.memory_bytes()
+    }
+
     /// How often the sandbox was replaced because its memory had grown.
     pub fn recycled(&self) -> u64 {
         self.caller.recycled
@@ -81,7 +87,13 @@ async fn call_part(caller: &mut Caller, batch: &Batch, rows: Range<u32>) -> Call
         Ok(outcome) => outcome,
         Err(fault) => return Ok(Err(fault)),
     };
-    let committed = commit(&caller.binding, &part, outcome).map_err(|message| caller.binding.broken(message))?;
+    let broken = |message| caller.binding.broken(message);
+    let cells = Cells { rows: &part, are_timers: false };
+    let checked = check(&caller.binding, &cells, outcome.into()).map_err(broken)?;
+    if let Some(message) = checked.larger_than(&caller.binding, &cells).map_err(broken)? {
+        return Ok(Err(guest.fail(Breach::Output, message)));
+    }
+    let committed = checked.commit(&caller.binding, &cells).map_err(broken)?;
     caller.give_back(guest);
     Ok(Ok(committed))
 }

@@ -8,11 +8,13 @@ use crate::contract::do_fn::Output;
 use crate::contract::{Outcome, batch};
 use crate::guest::MAX_MESSAGE_BYTES;
 use crate::sandbox::cut;
+use crate::sizes::bytes_of_rows;
 use crate::unflatten::unflatten;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, take};
 use pelton_core::{Batch, Instant, RowError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 /// What one call leaves behind, with rows numbered as in the call.
 #[derive(Debug, Default)]
@@ -72,11 +74,10 @@ pub(crate) struct Checked {
     pub(crate) early: BTreeMap<u32, String>,
 }
 
-/// Checks an outcome of a call of a stateless transform with the rows of `input`. The error says what was broken.
-pub(crate) fn commit(binding: &Binding, input: &Batch, outcome: Outcome) -> Result<Committed, String> {
-    let told = Told { outputs: outcome.outputs, errors: outcome.errors, metrics: outcome.metrics };
-    let cells = Cells { rows: input, are_timers: false };
-    check(binding, &cells, told)?.commit(binding, &cells)
+impl From<Outcome> for Told {
+    fn from(Outcome { outputs, errors, metrics }: Outcome) -> Told {
+        Told { outputs, errors, metrics }
+    }
 }
 
 /// Checks outputs, errors and metrics.
@@ -101,14 +102,8 @@ pub(crate) fn check(binding: &Binding, cells: &Cells<'_>, outcome: Told) -> Resu
                 .map(|times| event_times(&times, columns.rows as usize))
                 .transpose()
                 .map_err(|why| about(output, why))?,
-            added: unflatten(
-                output.adds.fields(),
-                columns.rows as usize,
-                &columns.nodes,
-                columns.buffers,
-                binding.limits.host_call_bytes(),
-            )
-            .map_err(|why| about(output, why))?,
+            added: unflatten(output.adds.fields(), columns.rows as usize, &columns.nodes, columns.buffers, binding.limits.call_bytes())
+                .map_err(|why| about(output, why))?,
         };
         part.mark(&mut leads);
         part.find_early(input, &mut early);
@@ -120,7 +115,37 @@ pub(crate) fn check(binding: &Binding, cells: &Cells<'_>, outcome: Told) -> Resu
     Ok(Checked { made, errors, metrics, leads, early })
 }
 
+/// What a row of an output costs besides its columns: an event time and an origin.
+const ROW: usize = 16;
+
 impl Checked {
+    /// A sentence if the rows, with what the host would copy for them, have more bytes than a call may lead to.
+    pub(crate) fn larger_than(&self, binding: &Binding, cells: &Cells<'_>) -> Result<Option<String>, String> {
+        let limit = binding.limits.output_bytes;
+        let mut sizes: HashMap<usize, usize> = HashMap::new();
+        let mut bytes = 0usize;
+        for made in &self.made {
+            let output = &binding.outputs[made.port];
+            let columns = output.passes.iter().map(|column| cells.column(binding, *column));
+            let columns: Vec<usize> = columns.collect::<Result<_, _>>().map_err(|why| about(output, why))?;
+            let of = |rows: Range<usize>| {
+                columns.iter().map(|column| bytes_of_rows(cells.rows.rows.column(*column), rows.clone())).sum::<usize>()
+            };
+            let rows = cells.rows.num_rows();
+            let whole = *sizes.entry(made.port).or_insert_with(|| of(0..rows));
+            let added: usize = made.added.iter().map(|column| bytes_of_rows(column, 0..made.rows)).sum();
+            let mut copied = whole.saturating_mul(made.repeats(rows));
+            // Only if some rows come often, a look at each is worth its time.
+            if copied > limit {
+                let each: Vec<usize> = (0..rows).map(|row| of(row..row + 1)).collect();
+                copied = (0..made.rows).fold(0, |sum: usize, row| sum.saturating_add(each[made.origin_of(row) as usize]));
+            }
+            bytes = bytes.saturating_add(copied).saturating_add(added).saturating_add(made.rows.saturating_mul(ROW));
+        }
+        let message = || format!("its answer leads to rows of {bytes} bytes, more than the {limit} of limits.output_bytes");
+        Ok((bytes > limit).then(message))
+    }
+
     /// Turns what has passed into batches; cells with an early event time become row errors.
     pub(crate) fn commit(self, binding: &Binding, cells: &Cells<'_>) -> Result<Committed, String> {
         let Checked { mut made, mut errors, metrics, mut leads, early } = self;
@@ -156,6 +181,19 @@ impl Cells<'_> {
 impl Made {
     fn origin_of(&self, row: usize) -> u32 {
         self.origin.as_ref().map_or(row as u32, |origin| origin[row])
+    }
+
+    /// How often a row of the input occurs at most.
+    fn repeats(&self, rows: usize) -> usize {
+        match &self.origin {
+            None => 1,
+            Some(origin) if origin.is_sorted_by(|a, b| a < b) => 1,
+            Some(origin) => {
+                let mut counts = vec![0; rows];
+                origin.iter().for_each(|row| counts[*row as usize] += 1);
+                counts.into_iter().max().unwrap_or(0)
+            }
+        }
     }
 
     fn mark(&self, leads: &mut [bool]) {
@@ -221,7 +259,7 @@ impl Made {
 }
 
 /// Numbers of input rows. Absent: row i comes from row i, so the numbers of rows must agree.
-fn origin(told: Option<Vec<u8>>, rows: usize, input_rows: usize) -> Result<Option<Vec<u32>>, String> {
+pub(crate) fn origin(told: Option<Vec<u8>>, rows: usize, input_rows: usize) -> Result<Option<Vec<u32>>, String> {
     let Some(bytes) = told else {
         return if rows == input_rows {
             Ok(None)
@@ -239,7 +277,7 @@ fn origin(told: Option<Vec<u8>>, rows: usize, input_rows: usize) -> Result<Optio
     }
 }
 
-fn event_times(bytes: &[u8], rows: usize) -> Result<Vec<i64>, String> {
+pub(crate) fn event_times(bytes: &[u8], rows: usize) -> Result<Vec<i64>, String> {
     let (chunks, rest) = bytes.as_chunks::<8>();
     if chunks.len() != rows || !rest.is_empty() {
         return Err(format!("its event times have {} bytes where {} belong", bytes.len(), rows as u64 * 8));

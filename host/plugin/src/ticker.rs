@@ -8,13 +8,51 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Length of a tick. Shorter ticks make deadlines finer and wake the machine more often.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// Ticks of a second.
+pub(crate) const TICKS_A_SECOND: u64 = (1_000 / TICK.as_millis()) as u64;
+
+/// Ticks since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    ticks: AtomicU64,
+    ticked: Notify,
+}
+
+impl Clock {
+    /// Whole ticks that have passed.
+    pub(crate) fn now(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// The same as a time.
+    pub(crate) fn elapsed(&self) -> Duration {
+        TICK.saturating_mul(u32::try_from(self.now()).unwrap_or(u32::MAX))
+    }
+
+    /// Returns when so many ticks have passed since the start.
+    pub(crate) async fn until(&self, tick: u64) {
+        while self.now() < tick {
+            // Made before the second look, it is told of every tick after that.
+            let ticked = self.ticked.notified();
+            if self.now() < tick {
+                ticked.await;
+            }
+        }
+    }
+
+    pub(crate) fn tick(&self) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        self.ticked.notify_waiters();
+    }
+}
 
 /// Runs from creation to drop.
 pub(crate) struct Ticker {
-    ticks: Arc<AtomicU64>,
+    clock: Arc<Clock>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -22,21 +60,21 @@ pub(crate) struct Ticker {
 impl Ticker {
     #[allow(clippy::disallowed_methods, reason = "the one thread of this crate")]
     pub(crate) fn start(engine: wasmtime::Engine) -> std::io::Result<Ticker> {
-        let ticks = Arc::new(AtomicU64::new(0));
-        let counted = ticks.clone();
+        let clock = Arc::new(Clock::default());
+        let ticked = clock.clone();
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = std::thread::Builder::new().name("pelton-epoch".into()).spawn(move || {
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                counted.fetch_add(1, Ordering::Relaxed);
+                ticked.tick();
                 engine.increment_epoch();
             }
         })?;
-        Ok(Ticker { ticks, stop: Some(stop), thread: Some(thread) })
+        Ok(Ticker { clock, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Ticks since the start, for rates.
-    pub(crate) fn ticks(&self) -> Arc<AtomicU64> {
-        self.ticks.clone()
+    /// For rates, and for those who wait.
+    pub(crate) fn clock(&self) -> Arc<Clock> {
+        self.clock.clone()
     }
 }
 
@@ -64,5 +102,20 @@ mod tests {
         for (millis, ticks) in [(0, 1), (1, 1), (10, 1), (11, 2), (100, 10)] {
             assert_eq!(ticks_of(Duration::from_millis(millis)), ticks, "{millis} ms");
         }
+    }
+
+    #[test]
+    fn who_waits_for_a_tick_sees_it() {
+        let clock = Clock::default();
+        clock.tick();
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+            clock.until(1).await;
+            tokio::join!(clock.until(3), async {
+                clock.tick();
+                tokio::task::yield_now().await;
+                clock.tick();
+            });
+        });
+        assert_eq!(clock.elapsed(), Duration::from_millis(30));
     }
 }

@@ -67,6 +67,7 @@ fn run(keys: i64, times: i64) -> (f64, usize) {
         schema: Arc::new(Schema::new(output.to_vec())),
         late_schema: schema.clone(),
         plugins: vec![],
+        spread: false,
         levels: vec![],
         late_port: 1,
         strategy: WindowingStrategy::new(window, Duration::ZERO),

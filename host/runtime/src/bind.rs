@@ -8,7 +8,9 @@ mod combine;
 mod join;
 mod lookup;
 mod plugin;
+pub mod rebind;
 mod rows;
+mod side_inputs;
 mod time;
 
 use crate::expand::{Expanded, expand};
@@ -18,21 +20,24 @@ use crate::operators::combine::CombinePlan;
 use crate::operators::join::JoinPlan;
 use crate::operators::lookup_join::LookupPlan;
 use crate::operators::map::Column;
+use crate::operators::sided::SidedPlan;
 use crate::operators::stateful::StatefulPlan;
 use crate::operators::timed_join::TimedJoinPlan;
 use crate::operators::{flatten, match_all, strip};
 use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use pelton_connect::{Source, SourceContext, open_source};
+use pelton_core::evolution::Declared;
 use pelton_core::fault::{element_type, error_schema};
 use pelton_core::watermark::Policy;
 use pelton_core::{WindowFn, WindowingStrategy};
 use pelton_expr::{Expression, Language};
-use pelton_pipeline::columns::{ColumnUse, needed};
+use pelton_pipeline::columns::{ColumnUse, Needed, needed};
 use pelton_pipeline::graph::{self, EmptyMatch, Graph, LATE, LogLevel, Node, TimeUnit, Transform, WindowingInfo};
 use pelton_pipeline::json_schema::JsonSchema;
-use pelton_plugin::{Binding, Plugin};
-use std::collections::HashMap;
+use pelton_plugin::{Binding, Meters, Plugin};
+use rebind::Sources;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A graph with its schemas.
@@ -43,6 +48,8 @@ pub struct Bound {
     pub nodes: Vec<BoundNode>,
     /// Open sources by node.
     pub sources: HashMap<usize, Box<dyn Source>>,
+    /// What they have, to bind again.
+    pub known: Sources,
 }
 
 /// One node, ready to become an operator in each of its tasks.
@@ -58,6 +65,8 @@ pub struct BoundNode {
     pub plan: OperatorPlan,
     /// Windows of its input.
     pub window_fn: WindowFn,
+    /// Its side inputs, if it has any.
+    pub sides: Option<Arc<SidedPlan>>,
 }
 
 impl BoundNode {
@@ -65,6 +74,43 @@ impl BoundNode {
     pub fn schema_of(&self, output: &str) -> SchemaRef {
         let port = self.ports.iter().position(|port| port == output).expect("the graph names outputs that exist");
         self.schemas[port].clone()
+    }
+
+    /// The same, its plugins counting here.
+    pub fn counting_in(mut self, meters: &Arc<Meters>) -> BoundNode {
+        self.bindings_mut().for_each(|binding| binding.meters = meters.clone());
+        self
+    }
+
+    /// Its plugin, or those of its aggregates.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        let (one, several) = match &self.plan {
+            OperatorPlan::Plugin { binding, .. } => (Some(&**binding), None),
+            OperatorPlan::Stateful(plan) => (Some(&plan.binding.base), None),
+            OperatorPlan::Combine(plan) => (None, Some(&plan.plugins)),
+            _ => (None, None),
+        };
+        one.into_iter().chain(several.into_iter().flatten().flatten().map(|binding| &binding.base))
+    }
+
+    /// The same, to be changed.
+    pub fn bindings_mut(&mut self) -> impl Iterator<Item = &mut Binding> {
+        let (one, several) = match &mut self.plan {
+            OperatorPlan::Plugin { binding, .. } => (Some(&mut **binding), None),
+            OperatorPlan::Stateful(plan) => (Some(&mut plan.binding.base), None),
+            OperatorPlan::Combine(plan) => (None, Some(&mut plan.plugins)),
+            _ => (None, None),
+        };
+        one.into_iter().chain(several.into_iter().flatten().flatten().map(|binding| &mut binding.base))
+    }
+
+    /// What plugins keep in its state.
+    pub fn declared(&self) -> Option<Declared> {
+        match &self.plan {
+            OperatorPlan::Stateful(plan) => Some(plan.binding.declared()),
+            OperatorPlan::Combine(plan) if plan.has_plugins() => Some(plan.declared()),
+            _ => None,
+        }
     }
 }
 
@@ -76,7 +122,7 @@ pub enum OperatorPlan {
     /// Writes.
     Sink { kind: String, config: serde_json::Value },
     /// Calls a guest; `ports[i]` is the port of its output i.
-    Plugin { binding: Binding, ports: Vec<Port> },
+    Plugin { binding: Box<Binding>, ports: Vec<Port> },
     /// Calls a guest that keeps state.
     Stateful(Box<StatefulPlan>),
     /// Sets event times.
@@ -161,13 +207,15 @@ impl Binder<'_> {
                 known.insert(node.id, self.open_table(node, &lookup.table, context(node)).await?);
             }
         }
+        let all = known.clone();
         let Expanded { graph, moved } = expand(self, &known)?;
         let mut known: HashMap<usize, OpenSource> = known.into_iter().map(|(node, source)| (moved[node], source)).collect();
         let mut sources: HashMap<usize, Box<dyn Source>> = sources.into_iter().map(|(node, source)| (moved[node], source)).collect();
         let binder = self.over(&graph);
         let first = binder.pass(&known)?;
         let uses: Vec<ColumnUse> = graph.nodes.iter().map(|node| binder.column_use(node, &first)).collect();
-        for (node, wanted) in needed(&graph, &uses).into_iter().enumerate() {
+        let sides: Vec<Vec<Needed>> = first.iter().map(column_use::of_sides).collect();
+        for (node, wanted) in needed(&graph, &uses, &sides).into_iter().enumerate() {
             if let (Some(source), Some(known), Some(wanted)) = (sources.get_mut(&node), known.get_mut(&node), wanted) {
                 let kept = known.schema.fields().iter().filter(|field| wanted.contains(field.name())).cloned();
                 known.schema = Arc::new(Schema::new(kept.collect::<Vec<_>>()));
@@ -175,7 +223,7 @@ impl Binder<'_> {
             }
         }
         let nodes = binder.pass(&known)?;
-        Ok(Bound { graph, nodes, sources })
+        Ok(Bound { graph, nodes, sources, known: Sources { all, read: known } })
     }
 
     /// The same for another graph.
@@ -220,13 +268,22 @@ impl Binder<'_> {
             graph::Language::Generic => Language::Generic,
             graph::Language::Sql => Language::Sql,
         };
-        Expression::compile(language, &expression.text, input)
+        let lowered = match language == Language::Sql && !node.sides.is_empty() {
+            true => pelton_expr::lower_lookups(&expression.text).map(|lowered| lowered.text),
+            false => Ok(expression.text.clone()),
+        };
+        lowered
+            .and_then(|text| Expression::compile(language, &text, input))
             .map_err(|error| self.wrong(node, expression.place, format!("in `{}`: {}", expression.text, error.message), error.help))
     }
 
     /// One node, when those that it reads are bound.
     pub(crate) fn node(&self, node: &Node, bound: &[BoundNode], sources: &HashMap<usize, OpenSource>) -> Result<BoundNode, Failure> {
-        let site = self.site(node, bound);
+        let mut site = self.site(node, bound);
+        let mut sides = self.side_inputs(&site, None)?;
+        if let Some(sides) = &sides {
+            site.beside = sides.schema.clone();
+        }
         let input = site.input.clone();
         let failed = |message: String| self.wrong(node, node.place, message, None);
         let made = match &node.transform {
@@ -238,7 +295,18 @@ impl Binder<'_> {
             Transform::Sink { kind, config } => {
                 site.made(OperatorPlan::Sink { kind: kind.clone(), config: config.clone() }, Arc::new(Schema::empty()))
             }
-            Transform::Plugin { provider, transform, config, key } => self.plugin(&site, *provider, transform, config, key)?,
+            Transform::Plugin { provider, transform, config, key } => {
+                let made = self.plugin(&site, *provider, transform, config, key)?;
+                match sides.take() {
+                    None => made,
+                    Some(_) => {
+                        // Only what the plugin reads is kept and looked up.
+                        sides = self.side_inputs(&site, Some(&made.reads()))?;
+                        site.beside = sides.as_ref().map_or(input, |sides| sides.schema.clone());
+                        self.plugin(&site, *provider, transform, config, key)?
+                    }
+                }
+            }
             Transform::AssignTimestamps { timestamp, unit, time_zone } => {
                 self.assign_timestamps(&site, timestamp, *unit, time_zone.as_ref())?
             }
@@ -250,7 +318,7 @@ impl Binder<'_> {
             Transform::MapToFields { fields, append, drop } => self.map(&site, fields, *append, drop)?,
             Transform::Filter { keep } => self.filter(&site, keep)?,
             Transform::Partition { by, outputs, unknown_output } => self.partition(&site, by, outputs, unknown_output.as_ref())?,
-            Transform::Combine { group_by, combine } => self.combine(&site, group_by, combine, &[])?,
+            Transform::Combine { group_by, combine, .. } => self.combine(&site, group_by, combine, &[])?,
             Transform::RollUp { group_by, combine, levels } => self.combine(&site, group_by, combine, levels)?,
             Transform::Join(join) => self.join(&site, join)?,
             Transform::Sql { .. } => unreachable!("queries are expanded before they are bound"),
@@ -275,16 +343,18 @@ impl Binder<'_> {
                 site.made(OperatorPlan::MatchAll { column, empty: *empty }, match_all::schema())
             }
         };
-        Ok(site.finish(made))
+        Ok(site.finish(made, sides))
     }
 
     /// What is known of a node before its transform is looked at.
     fn site<'n>(&self, node: &'n Node, bound: &[BoundNode]) -> Site<'n> {
         let inputs: Vec<SchemaRef> = node.inputs.iter().map(|input| bound[input.node].schema_of(&input.output)).collect();
         let strategy = node.inputs.first().and_then(|input| self.graph.nodes[input.node].windowing_of(&input.output));
+        let input = inputs.first().cloned().unwrap_or_else(|| Arc::new(Schema::empty()));
         Site {
             node,
-            input: inputs.first().cloned().unwrap_or_else(|| Arc::new(Schema::empty())),
+            beside: input.clone(),
+            input,
             inputs,
             strategy: strategy.unwrap_or_else(WindowingStrategy::global),
             ports: std::iter::once(String::new()).chain(node.outputs.iter().cloned()).collect(),
@@ -299,6 +369,8 @@ struct Site<'n> {
     inputs: Vec<SchemaRef>,
     /// The first of them; without columns for a source.
     input: SchemaRef,
+    /// The same, and what is looked up in side inputs beside it.
+    beside: SchemaRef,
     /// Windowing of the first input.
     strategy: WindowingStrategy,
     /// The main output and the declared ones.
@@ -315,6 +387,17 @@ struct Made {
     element: DataType,
     /// Digest of the plugin, if it is one.
     plugin: Option<String>,
+}
+
+impl Made {
+    /// Names of the columns that a plugin reads.
+    fn reads(&self) -> BTreeSet<String> {
+        match &self.plan {
+            OperatorPlan::Plugin { binding, .. } => binding.reads_names().into_iter().collect(),
+            OperatorPlan::Stateful(plan) => plan.binding.base.reads_names().into_iter().collect(),
+            _ => BTreeSet::new(),
+        }
+    }
 }
 
 impl Site<'_> {
@@ -334,7 +417,7 @@ impl Site<'_> {
     }
 
     /// Adds what transforms have in common: the error output and the one for late rows.
-    fn finish(self, made: Made) -> BoundNode {
+    fn finish(self, made: Made, mut sides: Option<SidedPlan>) -> BoundNode {
         let Made { mut plan, mut ports, mut schemas, element, plugin } = made;
         let error_port = self.node.error_output.as_ref().map(|name| match ports.iter().position(|port| port == name) {
             Some(port) => {
@@ -367,7 +450,18 @@ impl Site<'_> {
             schemas.push(join.late_schema.clone().unwrap_or_else(|| Arc::new(Schema::empty())));
             join.late_port = ports.len() - 1;
         }
+        if let Some(sides) = &mut sides {
+            if let OperatorPlan::Stateful(stateful) = &plan {
+                (sides.key, sides.key_types) = (stateful.key.clone(), stateful.key_types.clone());
+            }
+            // A transform that has late rows itself has the same columns there.
+            sides.late_port = ports.iter().position(|port| port == LATE).unwrap_or_else(|| {
+                ports.push(LATE.into());
+                schemas.push(sides.late_schema.clone());
+                ports.len() - 1
+            });
+        }
         let refusals = Refusals { transform: self.node.name.clone(), plugin, port: error_port };
-        BoundNode { ports, schemas, refusals, plan, window_fn: self.strategy.window_fn }
+        BoundNode { ports, schemas, refusals, plan, window_fn: self.strategy.window_fn, sides: sides.map(Arc::new) }
     }
 }

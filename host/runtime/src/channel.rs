@@ -68,13 +68,25 @@ impl Receiver {
 /// The inputs of a task: takes from them in turn.
 pub struct Inputs {
     receivers: Vec<Option<Receiver>>,
+    /// By input: nothing is taken from it until [`Inputs::release`].
+    held: Vec<bool>,
     next: usize,
 }
 
 impl Inputs {
     /// In the order of their numbers.
     pub fn new(receivers: Vec<Receiver>) -> Inputs {
-        Inputs { receivers: receivers.into_iter().map(Some).collect(), next: 0 }
+        Inputs { held: vec![false; receivers.len()], receivers: receivers.into_iter().map(Some).collect(), next: 0 }
+    }
+
+    /// Takes nothing more from an input, which has given its barrier.
+    pub fn hold(&mut self, input: usize) {
+        self.held[input] = true;
+    }
+
+    /// Takes from all inputs again.
+    pub fn release(&mut self) {
+        self.held.fill(false);
     }
 
     /// Number and message of an input that has one; `None` when all producers are gone. Cancel-safe.
@@ -86,6 +98,9 @@ impl Inputs {
                 let input = (self.next + step) % count;
                 let Some(receiver) = &mut self.receivers[input] else { continue };
                 open = true;
+                if self.held[input] {
+                    continue;
+                }
                 if let std::task::Poll::Ready(message) = receiver.poll_next(context) {
                     if message.is_none() {
                         self.receivers[input] = None;

@@ -4,7 +4,7 @@
 use crate::channel::Sender;
 use crate::failure::Failure;
 use crate::lift::{Due, Lift};
-use crate::message::Message;
+use crate::message::{Barrier, Message};
 use arrow::array::UInt32Array;
 use pelton_core::Batch;
 use pelton_core::key::{KeyEncoder, Keys, group_owner, key_group, key_hash};
@@ -19,6 +19,8 @@ pub enum Division {
     To(usize),
     /// Batch by batch to one task after the other, beginning with this one.
     InTurn(usize),
+    /// All to each of them: a side input.
+    ToAll,
 }
 
 /// The key of a row, as the grouping that follows computes it.
@@ -89,6 +91,8 @@ impl Exchange {
         match (&mut self.lift, control) {
             (Some(lift), Message::Watermark(Watermark::Active(at))) => lift.passed(*at),
             (Some(lift), Message::Watermark(Watermark::Idle)) => lift.idled(),
+            // What the old version has aggregated is on its way.
+            (Some(lift), Message::Barrier(Barrier { cut: Some(cut), .. })) => lift.renew(cut)?,
             _ => {}
         }
         Ok(waits)
@@ -116,6 +120,7 @@ impl Exchange {
                 *next = target + 1;
                 return Ok(vec![(target, batch)]);
             }
+            Division::ToAll => return Ok((0..targets).map(|target| (target, batch.clone())).collect()),
             Division::ByKey(_) if targets == 1 => return Ok(vec![(0, batch)]),
             Division::ByKey(division) => division,
         };

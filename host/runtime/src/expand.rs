@@ -2,7 +2,8 @@
 //!
 //! A `Join` of more than two inputs becomes joins of two, one after the other: rows of the third meet what came of the first two.
 //! Every join is given the names of its columns. Nodes that were added are named after the transform, with a number: `Join/2` is
-//! what comes of its first two inputs. A `Sql` becomes the transforms that its query is made of.
+//! what comes of its first two inputs. A `Sql` becomes the transforms that its query is made of, a `Combine` with `fanout` a Reshuffle
+//! and itself.
 //!
 //! Invariant: the graph that comes out is one that the front end could have made: inputs before readers, ids are indices, names
 //! are unique, and nothing that reads an expanded transform can tell.
@@ -39,6 +40,8 @@ pub(crate) fn expand(binder: &Binder<'_>, sources: &HashMap<usize, OpenSource>) 
         let made = match &node.transform {
             Transform::Join(join) => join::expand(&site, join)?,
             Transform::Sql { inputs, query } => sql::expand(&site, inputs, query)?,
+            // With one worker there is nobody to spread rows to.
+            Transform::Combine { fanout: Some(parts), .. } if binder.parallelism > 1 => spread(&site, *parts),
             Transform::TimedJoin(timed) => vec![join::expand_timed(&site, timed)],
             _ => vec![node.clone()],
         };
@@ -53,6 +56,12 @@ pub(crate) fn expand(binder: &Binder<'_>, sources: &HashMap<usize, OpenSource>) 
         moved.push(graph.nodes.len() - 1);
     }
     Ok(Expanded { graph, moved })
+}
+
+/// A Combine whose rows are spread over tasks first: each of them aggregates its part on the way to the owner of the key.
+fn spread(site: &Site<'_>, parts: usize) -> Vec<Node> {
+    let spread = site.inner("fanout", site.node.inputs.clone(), Transform::Reshuffle { buckets: Some(parts) });
+    vec![spread, Node { inputs: vec![Site::main(site.first)], ..site.node.clone() }]
 }
 
 /// A transform that is being expanded, and what it reads.

@@ -9,8 +9,13 @@
 //! - [`message`], [`channel`], [`exchange`]: what goes between tasks, and how it is bounded and divided.
 //! - [`lift`]: rows are aggregated before they cross to their grouping, where that pays.
 //! - [`operator`], [`operators`]: what happens to rows.
+//! - [`unkeyed`]: what a restart needs besides cells.
 //! - [`error_budget`]: the share of rows that a transform may refuse.
 //! - [`windows`], [`position`]: a row's window; a row and its place in the words of a message.
+//! - [`checkpoint`]: barriers become durable epochs, and starts go on from them.
+//! - [`swap`]: transforms become other versions of themselves while the pipeline runs.
+//! - [`lab`]: one transform of a plugin alone, for its author; [`recording`]: what comes to a transform of a running pipeline, to be run again there.
+//! - [`counts`]: what a task counts, as a checkpoint needs it.
 //! - [`metrics`], [`failure`]: what is counted, and why a pipeline ends early.
 //! - [`clock`]: the only reader of clocks.
 //!
@@ -19,22 +24,29 @@
 pub mod alignment;
 mod bind;
 pub mod channel;
+pub mod checkpoint;
 pub mod clock;
+pub mod counts;
 pub mod error_budget;
 pub mod exchange;
 pub mod expand;
 pub mod failure;
+pub mod lab;
 pub mod lift;
 pub mod message;
 pub mod metrics;
 pub mod operator;
 pub mod operators;
 pub mod position;
+pub mod recording;
 pub mod run;
 pub mod source_task;
 pub mod splits;
+pub mod swap;
 pub mod task;
+pub mod unkeyed;
 pub mod windows;
 
+pub use checkpoint::CheckpointOptions;
 pub use failure::Failure;
-pub use run::{Prepared, Progress, RunOptions, StopMode, prepare};
+pub use run::{Prepared, Progress, Resumed, RunOptions, StopMode, prepare, resume};

@@ -12,13 +12,16 @@
 //!   are for the rest of the run.
 //! - A partial result carries how many rows are in it, so that the counts of the run still add up.
 //!
-//! What is held here lies in [`Cells`] and is gone before a watermark that concerns it and before the end; nothing of it is ever in a checkpoint.
+//! What is held here lies in [`Cells`] and is gone before a watermark that concerns it, before a barrier and before the end; nothing of it is ever in a
+//! checkpoint, but for what plugins have counted. So a plugin's aggregate is swapped here where the barrier passes, when no accumulator of its former
+//! version is left.
 
 use crate::exchange::{encode, group_columns};
 use crate::failure::Failure;
-use crate::metrics::NodeMetrics;
+use crate::metrics::{NodeMetrics, UserMetrics};
 use crate::operator::{Out, Refusals};
-use crate::operators::combine::{Aggregate, CombinePlan};
+use crate::operators::combine::{Aggregate, CombinePlan, renewed};
+use crate::swap::Cut;
 use crate::windows;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -27,7 +30,6 @@ use pelton_core::key::{KeyEncoder, Keys, group_owner, key_group, key_hash};
 use pelton_core::lifting::Lifting;
 use pelton_core::pane::PaneRule;
 use pelton_core::{Batch, Instant, Positions, Window};
-use pelton_pipeline::graph::AggregateFunction;
 use pelton_state::{Cells, ColumnId, Slot};
 use std::sync::Arc;
 
@@ -44,14 +46,19 @@ pub struct Lift {
     cells: Cells,
     rows: ColumnId,
     aggregates: Vec<Aggregate>,
+    /// The node of the grouping.
+    pub node: usize,
     /// For the metrics of plugins' aggregates.
     pub metrics: Option<Arc<NodeMetrics>>,
+    /// Of these what was counted here.
+    pub counted: UserMetrics,
     schema: SchemaRef,
     /// The last watermark that went through the exchange.
     watermark: Instant,
     /// Not after the producer was idle.
     trusted: bool,
-    lifting: Lifting,
+    /// `None`: it always pays, the pipeline says.
+    lifting: Option<Lifting>,
     limit: usize,
     refusals: Refusals,
 }
@@ -67,13 +74,10 @@ pub enum Due {
 
 /// Whether rows for a grouping may be aggregated before they get there.
 pub fn can_lift(plan: &CombinePlan) -> bool {
-    use AggregateFunction::{Concat, Group};
-    // A list is as long as its rows are many: nothing is gained.
-    let stays = |function: &AggregateFunction| matches!(function, Group | Concat);
     PaneRule::new(&plan.strategy).is_default()
         && plan.levels.is_empty()
         && plan.strategy.window_fn.is_single()
-        && !plan.aggregates.iter().any(|(function, _)| stays(function))
+        && plan.aggregates.iter().all(|(function, _)| function.condenses())
 }
 
 impl Lift {
@@ -95,11 +99,13 @@ impl Lift {
             cells,
             rows,
             aggregates,
+            node: 0,
             metrics: None,
+            counted: UserMetrics::new(),
             schema: Arc::new(Schema::new(fields)),
             watermark: Instant::MIN,
             trusted: true,
-            lifting: Lifting::default(),
+            lifting: (!plan.spread).then(Lifting::default),
             limit: if large { MAX_LARGE_CELLS } else { MAX_CELLS },
             refusals,
         })
@@ -115,6 +121,14 @@ impl Lift {
         self.trusted = false;
     }
 
+    /// At a cut, when nothing is held: what comes from now on is aggregated by the new version of the grouping, if it has one.
+    pub fn renew(&mut self, cut: &Cut) -> Result<(), Failure> {
+        match cut.version(self.node) {
+            Some(version) => renewed(version, &mut self.plan, &mut self.aggregates),
+            None => Ok(()),
+        }
+    }
+
     /// Whether partial results must be sent to make room.
     pub fn is_full(&self) -> bool {
         self.cells.len() >= self.limit
@@ -122,7 +136,11 @@ impl Lift {
 
     /// Takes the rows that are certainly on time and gives the others back.
     pub async fn take(&mut self, batch: Batch) -> Result<Option<Batch>, Failure> {
-        if !self.trusted || !self.lifting.tries(batch.num_rows() as u64) {
+        if let Some(metrics) = &self.metrics {
+            metrics.sample.offer(&batch);
+        }
+        let pays = self.lifting.as_mut().is_none_or(|lifting| lifting.tries(batch.num_rows() as u64));
+        if !self.trusted || !pays {
             return Ok(Some(batch));
         }
         let (mut taken, mut left, mut table) = (Vec::with_capacity(batch.num_rows()), Vec::new(), Vec::new());
@@ -157,7 +175,9 @@ impl Lift {
         encode(&self.encoder, &columns, batch.num_rows(), &mut self.keys);
         let (mut slots, mut new) = (Vec::with_capacity(rows.len()), Vec::new());
         self.cells.entries(&self.keys, &numbers, table, &mut slots, &mut new);
-        self.lifting.observe(rows.len() as u64, new.len() as u64);
+        if let Some(lifting) = &mut self.lifting {
+            lifting.observe(rows.len() as u64, new.len() as u64);
+        }
         let mut cells = self.cells.touch(&slots);
         let counts = cells.column::<i64>(self.rows);
         slots.iter().for_each(|slot| counts[*slot as usize] += 1);
@@ -179,7 +199,7 @@ impl Lift {
         }
         for (aggregate, value) in self.aggregates.iter_mut().zip(&values) {
             if let (Aggregate::Plugin(plugin), Some(value)) = (aggregate, value) {
-                let metrics = self.metrics.as_deref();
+                let metrics = self.metrics.as_deref().map(|metrics| (metrics, &mut self.counted));
                 plugin.add(&mut self.cells, &slots, value, (batch, None), metrics, &self.refusals).await?;
             }
         }
@@ -207,8 +227,6 @@ impl Lift {
             }
             slots.into_iter().for_each(|slot| self.cells.remove(slot));
         }
-        // Nothing of it is ever persisted: epochs only keep the list of changes short.
-        self.cells.seal();
         Ok(batches)
     }
 

@@ -3,11 +3,14 @@
 //! The balance that must hold for each transform at the end of a run: rows in = rows that led to an output + filtered +
 //! errors + late + held. "Held" are rows in open windows; nothing else may be missing.
 
-use pelton_core::Instant;
-use serde::Serialize;
+use crate::checkpoint::figures::{DurationFigures, Durations};
+use crate::recording::Recorder;
+use pelton_core::{Batch, Instant};
+use pelton_plugin::{Meters, PluginFigures};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 /// The counters of one transform, over all its tasks.
 #[derive(Debug)]
@@ -44,10 +47,55 @@ pub struct NodeMetrics {
     pub watermark: AtomicI64,
     /// How far the fastest split is ahead of the slowest, microseconds, in the task that said so last; -1 = unknown.
     pub drift: AtomicI64,
+    /// How long it stood still for barriers. Of a sink: until what it had was durable.
+    pub pauses: Durations,
     /// The user's metrics, by name.
-    pub user: Mutex<BTreeMap<String, UserMetric>>,
+    pub user: Mutex<UserMetrics>,
+    /// Rows to try a new version with.
+    pub sample: Tasting,
+    /// Of plugins: what their sandboxes used, and the limits that they met.
+    pub plugin: Arc<Meters>,
+    /// Records what comes and goes, when somebody asks for it.
+    pub recorder: Recorder,
     /// Keys that had a tenth of some task's rows, and how many they have at least.
     hot: Mutex<BTreeMap<String, u64>>,
+}
+
+/// Some rows of a transform's input, when somebody asks for them.
+#[derive(Debug, Default)]
+pub struct Tasting {
+    wanted: AtomicBool,
+    rows: Mutex<Option<Batch>>,
+}
+
+impl Tasting {
+    /// At most so many rows.
+    const ROWS: usize = 256;
+
+    /// A batch passes.
+    #[inline]
+    pub fn offer(&self, batch: &Batch) {
+        if self.wanted.load(Relaxed) {
+            self.take(batch);
+        }
+    }
+
+    #[cold]
+    fn take(&self, batch: &Batch) {
+        let rows = batch.slice(0, batch.num_rows().min(Tasting::ROWS));
+        *self.rows.lock().expect("no holder of this lock panics") = Some(rows);
+        self.wanted.store(false, Relaxed);
+    }
+
+    /// Asks for the rows that pass next.
+    pub fn want(&self) {
+        self.wanted.store(true, Relaxed);
+    }
+
+    /// What has passed since somebody asked.
+    pub fn rows(&self) -> Option<Batch> {
+        self.rows.lock().expect("no holder of this lock panics").take()
+    }
 }
 
 /// A key of a grouping that has so many rows that the task which owns it may be what everything waits for.
@@ -64,8 +112,11 @@ const HOT_SHARE: f64 = 0.1;
 /// With fewer rows no key is hot.
 const HOT_MIN_ROWS: u64 = 10_000;
 
+/// Metrics of the user, by name.
+pub type UserMetrics = BTreeMap<String, UserMetric>;
+
 /// A metric that a plugin counts.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum UserMetric {
     /// A sum of additions.
@@ -74,6 +125,36 @@ pub enum UserMetric {
     Gauge { value: f64 },
     /// Four figures of many observations.
     Distribution { count: u64, sum: f64, min: f64, max: f64 },
+}
+
+impl UserMetric {
+    /// Takes in what was counted besides, or later: a gauge has the later value. Of two kinds the first stays.
+    pub fn merge(&mut self, other: &UserMetric) {
+        match (self, other) {
+            (UserMetric::Counter { value }, UserMetric::Counter { value: more }) => *value += more,
+            (UserMetric::Gauge { value }, UserMetric::Gauge { value: later }) => *value = *later,
+            (
+                UserMetric::Distribution { count, sum, min, max },
+                UserMetric::Distribution { count: more, sum: sums, min: least, max: most },
+            ) => {
+                *count += more;
+                *sum += sums;
+                *min = min.min(*least);
+                *max = max.max(*most);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Merges metrics into others, name by name.
+pub fn merge_user(into: &mut UserMetrics, from: &UserMetrics) {
+    for (name, metric) in from {
+        match into.get_mut(name) {
+            Some(known) => known.merge(metric),
+            None => drop(into.insert(name.clone(), metric.clone())),
+        }
+    }
 }
 
 /// How the rows of one message fared.
@@ -120,7 +201,11 @@ impl NodeMetrics {
             lag: AtomicI64::new(-1),
             watermark: AtomicI64::new(Instant::MIN.micros()),
             drift: AtomicI64::new(-1),
+            pauses: Durations::default(),
             user: Mutex::new(BTreeMap::new()),
+            sample: Tasting::default(),
+            plugin: Arc::default(),
+            recorder: Recorder::default(),
             hot: Mutex::new(BTreeMap::new()),
         }
     }
@@ -180,7 +265,9 @@ impl NodeMetrics {
             watermark: watermark.map(|at| at.to_string()),
             watermark_lag_seconds: watermark.map(|at| (now.micros() - at.micros()) as f64 / 1e6),
             watermark_drift_seconds: (drift >= 0).then_some(drift as f64 / 1e6),
+            barrier_pauses: self.pauses.figures(),
             user: self.user.lock().expect("no holder of this lock panics").clone(),
+            plugin: self.plugin.figures(),
             hot_keys: self.hot_keys(),
         }
     }
@@ -221,8 +308,14 @@ pub struct NodeFigures {
     pub watermark_lag_seconds: Option<f64>,
     /// Where watermarks are made: how far the fastest split of a task is ahead of its slowest.
     pub watermark_drift_seconds: Option<f64>,
+    /// How long its tasks stood still for barriers; of a sink: until what it had was durable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barrier_pauses: Option<DurationFigures>,
     /// The user's metrics.
-    pub user: BTreeMap<String, UserMetric>,
+    pub user: UserMetrics,
+    /// Of plugins: what their sandboxes used, and the limits that they met.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginFigures>,
     /// Of a grouping: keys with more than a tenth of the rows, the heaviest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hot_keys: Vec<HotKey>,

@@ -2,11 +2,17 @@
 
 use crate::failure::Failure;
 use crate::message::{End, Message, SplitEvent};
-use crate::metrics::Account;
+use crate::metrics::{Account, UserMetrics};
+use crate::operators::stateful::Stateful;
+use crate::swap::NewVersion;
 use async_trait::async_trait;
+use pelton_connect::Staged;
+use pelton_core::evolution::Book;
 use pelton_core::fault::{Origin, error_batch};
 use pelton_core::watermark::Watermark;
-use pelton_core::{Batch, Instant, RowError};
+use pelton_core::{Batch, Epoch, Instant, RowError};
+use pelton_state::{Cells, Scratch};
+use std::sync::Arc;
 
 /// Number of an output; 0 is the main one.
 pub type Port = usize;
@@ -29,6 +35,28 @@ pub trait Operator {
     async fn watermark(&mut self, watermark: Watermark, out: &mut Out) -> Result<(), Failure> {
         out.control(Message::Watermark(watermark));
         Ok(())
+    }
+
+    /// Event time is about to come to `until`, or all inputs to end: fires a portion of what is due by then, to be passed on before the next one is
+    /// asked for. False: there is none (left), and the message may come. So what comes of very many cells is not in memory all at once.
+    async fn portion(&mut self, _until: Instant, _out: &mut Out) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
+    /// Event time has come to here over one channel of the task; for operators that keep their inputs apart. [`Operator::watermark`] follows
+    /// where it moves that over all of them.
+    async fn input_watermark(&mut self, _input: usize, _watermark: Watermark, _out: &mut Out) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// One channel has ended; likewise.
+    async fn input_end(&mut self, _input: usize, _end: End, _out: &mut Out) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Whether a channel brings rows to look at rather than to work on: those are not counted.
+    fn is_side(&self, _input: usize) -> bool {
+        false
     }
 
     /// A split of the source in this task changed.
@@ -59,6 +87,77 @@ pub trait Operator {
     fn held(&self) -> u64 {
         0
     }
+
+    /// A barrier: what came before belongs to the epoch. A sink makes it durable and says what of it has to be made visible. With
+    /// `last`, nothing follows.
+    async fn barrier(&mut self, _epoch: Epoch, _last: bool) -> Result<Option<Staged>, Failure> {
+        Ok(None)
+    }
+
+    /// The keyed state of this operator, each part by a name that stays. A visitor, because some states are behind a lock.
+    fn visit_cells(&mut self, _visit: &mut dyn FnMut(&'static str, &mut Cells)) {}
+
+    /// From here on cells may lie on disk. Operators that do not override it keep them in memory.
+    fn evict_to(&mut self, _scratch: &Scratch) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// After each message: lets cells leave memory that do not fit, and fails with what the disk has failed with. What the message gave out is
+    /// passed on only after it.
+    fn make_room(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// What its keyed state is made of, if a plugin has to say.
+    fn book(&self) -> Option<Arc<Book>> {
+        None
+    }
+
+    /// Whether there is work that can wait for a pause.
+    fn is_settling(&self) -> bool {
+        false
+    }
+
+    /// A bounded part of that work.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// At a cut: what comes from now on is this version's. State that it keeps goes on. Operators that keep none need not do this.
+    async fn renew(&mut self, _version: &NewVersion) -> Result<Renewed, Failure> {
+        Ok(Renewed::Replace)
+    }
+
+    /// It as a plugin's transform with state, if it is one.
+    fn stateful(&mut self) -> Option<&mut Stateful> {
+        None
+    }
+
+    /// What else a restart needs: small, written whole at each barrier, by partition: a split ([`pelton_core::Split::id`]), or `""` for what
+    /// a task has.
+    fn unkeyed(&self) -> Vec<(String, Vec<u8>)> {
+        Vec::new()
+    }
+
+    /// What the user's plugin has counted in this task since it began.
+    fn counted(&self) -> Option<&UserMetrics> {
+        None
+    }
+
+    /// After the cells were filled: takes the unkeyed state of all former tasks of this operator, of which there may have been more or fewer than
+    /// there are now, and makes indexes anew.
+    fn restore(&mut self, _unkeyed: &[(String, Vec<u8>)]) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// What became of an operator at a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// It is of the new version.
+    Itself,
+    /// It keeps nothing: an operator of the new version takes its place.
+    Replace,
 }
 
 /// Collects what an operator gives out during one call.

@@ -8,7 +8,7 @@ const MAX_SHOWN: usize = 400;
 /// `file:line (byte offset)` or `topic t partition p offset o`.
 pub fn describe(split: &Split, offset: i64) -> String {
     match split {
-        Split::File { path } => match pelton_connect::line_of(path, offset) {
+        Split::File { path, .. } => match pelton_connect::line_of(path, offset) {
             Some(line) => format!("{path}:{line} (byte {offset})"),
             None => format!("{path} byte {offset}"),
         },

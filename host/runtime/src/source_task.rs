@@ -1,9 +1,12 @@
 //! The loop of a source task: takes batches from a reader, stamps event times, makes the watermark of each split.
 
-use crate::alignment::Gate;
+use crate::alignment::{Ahead, Gate, same};
+use crate::checkpoint::crashes::{Counter, Next};
+use crate::checkpoint::overlay::Overlay;
+use crate::checkpoint::seals::Read;
 use crate::clock;
 use crate::failure::Failure;
-use crate::message::{End, Message, SplitEvent};
+use crate::message::{Barrier, End, Message, SplitEvent};
 use crate::metrics::Scatter;
 use crate::operator::{MAIN, Operator, Out, Refusals};
 use crate::run::StopMode;
@@ -13,8 +16,8 @@ use async_trait::async_trait;
 use pelton_connect::{Reader, SourceBatch};
 use pelton_core::fault::{Origin, format_error_rows};
 use pelton_core::watermark::{Policy, Watermark};
-use pelton_core::{Batch, Instant, Positions, Split};
-use std::collections::HashMap;
+use pelton_core::{Batch, Epoch, Instant, Positions, Split, SplitPosition};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -36,6 +39,66 @@ pub struct SourceTask {
     pub stop: tokio::sync::watch::Receiver<StopMode>,
     /// Groups that this task keeps pace with.
     pub gates: Vec<Gate>,
+    /// The barrier that is wanted; epoch 0 = none yet.
+    pub barriers: tokio::sync::watch::Receiver<Barrier>,
+    /// The last epoch that was decided.
+    pub decided: tokio::sync::watch::Receiver<Epoch>,
+    /// In tests: counts rows for barriers and a crash.
+    pub counter: Option<Arc<Counter>>,
+    /// Watermarks of splits as they were when the pipeline was last sealed.
+    pub watermarks: Vec<(String, Vec<u8>)>,
+    /// Splits that wait for slower ones.
+    pub paused: Paused,
+    /// What is not durable yet.
+    pub room: Option<Room>,
+}
+
+/// How much may be read before a checkpoint is durable.
+pub struct Room {
+    overlay: Arc<Overlay>,
+    /// A barrier was asked for that has not come.
+    asked: bool,
+}
+
+impl Room {
+    /// Within this bound.
+    pub fn new(overlay: Arc<Overlay>) -> Room {
+        Room { overlay, asked: false }
+    }
+
+    /// Whether there is none; then a barrier is asked for.
+    fn is_missing(&mut self) -> bool {
+        let full = self.overlay.is_full();
+        if full && !std::mem::replace(&mut self.asked, true) {
+            self.overlay.ask();
+        }
+        full
+    }
+}
+
+/// Splits that a reader was told not to read.
+#[derive(Debug, Default)]
+pub struct Paused {
+    splits: Vec<Arc<Split>>,
+    /// Whether the reader can do so.
+    obeyed: bool,
+}
+
+impl SourceTask {
+    /// Pauses the splits that are ahead of their groups. True: the reader cannot, and all that it reads is ahead; then the task
+    /// ticks on and does not read. Told to stop, it reads on.
+    fn hold_back(&mut self) -> bool {
+        let ahead: Vec<Ahead> = match *self.stop.borrow() {
+            StopMode::Run => self.gates.iter().map(Gate::ahead).collect(),
+            _ => Vec::new(),
+        };
+        let all = ahead.iter().any(|ahead| ahead.all);
+        let splits: Vec<Arc<Split>> = ahead.into_iter().flat_map(|ahead| ahead.splits).collect();
+        if !same(&splits, &self.paused.splits) {
+            self.paused = Paused { obeyed: self.reader.pause(&splits), splits };
+        }
+        all && !self.paused.obeyed
+    }
 }
 
 /// The head's place in the list of operators; messages are emitted for it.
@@ -62,10 +125,13 @@ struct State {
     known: Vec<Arc<Split>>,
     lags: HashMap<usize, i64>,
     unclaimed: bool,
+    /// Positions at barriers whose epochs are not decided.
+    sealed: VecDeque<(Epoch, Vec<SplitPosition>)>,
 }
 
 async fn read(operators: &mut Operators, mut task: SourceTask) -> Result<(), Failure> {
-    let mut state = State { splits: Splits::new(task.policy), known: Vec::new(), lags: HashMap::new(), unclaimed: false };
+    let mut state = State::restored(&task)?;
+    let mut next_is = Next::Read;
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut cancelled = operators.cancelled.clone();
@@ -75,9 +141,9 @@ async fn read(operators: &mut Operators, mut task: SourceTask) -> Result<(), Fai
     }
     state.claim(task.reader.unclaimed(), &mut out);
     operators.emit(0, out).await?;
+    operators.tick().await?;
     loop {
-        // A task that is ahead of its group ticks on, and reads again when told to stop.
-        let waits = task.gates.iter().any(Gate::is_ahead) && *task.stop.borrow() == StopMode::Run;
+        let waits = task.hold_back() || next_is == Next::Wait || task.room.as_mut().is_some_and(Room::is_missing);
         let next = tokio::select! {
             biased;
             _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(Failure::Cancelled),
@@ -88,27 +154,36 @@ async fn read(operators: &mut Operators, mut task: SourceTask) -> Result<(), Fai
                 operators.tick().await?;
                 continue;
             }
+            Ok(()) = task.barriers.changed() => {
+                state.barrier(operators, &mut task).await?;
+                next_is = Next::Read;
+                continue;
+            }
+            Ok(()) = task.decided.changed() => {
+                let epoch = *task.decided.borrow_and_update();
+                state.decided(epoch, &mut task);
+                continue;
+            }
             next = task.reader.next(), if !waits => next.map_err(|error| Failure::Connect { transform: task.refusals.transform.clone(), error })?,
+            // Only while there is nothing to read.
+            () = tokio::task::yield_now(), if operators.is_sealing() => {
+                operators.write_down();
+                continue;
+            }
+            () = tokio::task::yield_now(), if operators.is_settling() => {
+                operators.settle().await?;
+                continue;
+            }
         };
         let Some(batch) = next else { break };
-        let mut out = Out::new(clock::now());
-        let watch = clock::Stopwatch::start();
-        let metrics = operators.slots[0].metrics.clone();
-        metrics.bytes.fetch_add(batch.bytes as u64, Relaxed);
-        metrics.rows_in.fetch_add((batch.rows.num_rows() + batch.errors.len()) as u64, Relaxed);
-        if let Some(lag) = batch.lag {
-            let key = Arc::as_ptr(&batch.split) as usize;
-            let before = state.lags.insert(key, lag).unwrap_or(0);
-            if metrics.lag.load(Relaxed) < 0 {
-                metrics.lag.store(0, Relaxed);
-            }
-            metrics.lag.fetch_add(lag - before, Relaxed);
-        }
-        state.take(&task, batch, &mut out)?;
-        state.claim(task.reader.unclaimed(), &mut out);
-        state.advance(&mut out);
-        metrics.busy_nanos.fetch_add(watch.nanos(), Relaxed);
+        let rows = batch.rows.num_rows() as u64;
+        let out = state.came(operators, &task, batch)?;
         operators.emit(0, out).await?;
+        operators.write_down();
+        operators.settle().await?;
+        if let Some(counter) = &task.counter {
+            next_is = counter.rows(rows);
+        }
         // A source that always has more must not starve the other tasks of its worker.
         tokio::task::yield_now().await;
     }
@@ -121,10 +196,68 @@ async fn read(operators: &mut Operators, mut task: SourceTask) -> Result<(), Fai
         out.control(Message::Watermark(Watermark::Active(Instant::MAX)));
     }
     out.control(Message::End(end));
-    operators.emit(0, out).await
+    operators.emit(0, out).await?;
+    operators.seal_last(Some(state.read(&task))).await
 }
 
 impl State {
+    /// As far as event time had come.
+    fn restored(task: &SourceTask) -> Result<State, Failure> {
+        let mut splits = Splits::new(task.policy);
+        let refused = |error| Failure::Checkpoint { message: format!("transform `{}`: {error}", task.refusals.transform), refused: true };
+        splits.restore(&task.watermarks).map_err(refused)?;
+        Ok(State { splits, known: Vec::new(), lags: HashMap::new(), unclaimed: false, sealed: VecDeque::new() })
+    }
+
+    /// Passes a barrier on, with the positions that it cuts at.
+    async fn barrier(&mut self, operators: &mut Operators, task: &mut SourceTask) -> Result<(), Failure> {
+        let barrier = task.barriers.borrow_and_update().clone();
+        let stands = clock::Stopwatch::start();
+        let read = self.read(task);
+        self.sealed.push_back((barrier.epoch, read.positions.clone()));
+        let cut = barrier.cut.clone().filter(|cut| operators.is_cut_by(cut));
+        operators.barrier(barrier, Some(read)).await?;
+        if let Some(cut) = cut {
+            cut.stood_still(stands.elapsed());
+        }
+        task.room.iter_mut().for_each(|room| room.asked = false);
+        Ok(())
+    }
+
+    /// Counts what was read, and gives it event times.
+    fn came(&mut self, operators: &mut Operators, task: &SourceTask, batch: SourceBatch) -> Result<Out, Failure> {
+        let mut out = Out::new(clock::now());
+        let watch = clock::Stopwatch::start();
+        let metrics = operators.slots[0].metrics.clone();
+        operators.slots[0].counts.read(&metrics, batch.bytes as u64);
+        operators.slots[0].counts.came(&metrics, (batch.rows.num_rows() + batch.errors.len()) as u64);
+        if let Some(lag) = batch.lag {
+            let key = Arc::as_ptr(&batch.split) as usize;
+            let before = self.lags.insert(key, lag).unwrap_or(0);
+            if metrics.lag.load(Relaxed) < 0 {
+                metrics.lag.store(0, Relaxed);
+            }
+            metrics.lag.fetch_add(lag - before, Relaxed);
+        }
+        self.take(task, batch, &mut out)?;
+        self.claim(task.reader.unclaimed(), &mut out);
+        self.advance(&mut out);
+        metrics.busy_nanos.fetch_add(watch.nanos(), Relaxed);
+        Ok(out)
+    }
+
+    /// What a barrier has to know of what was read.
+    fn read(&self, task: &SourceTask) -> Read {
+        Read { positions: task.reader.positions(), watermarks: self.splits.unkeyed() }
+    }
+
+    /// Tells the reader what counts now.
+    fn decided(&mut self, epoch: Epoch, task: &mut SourceTask) {
+        while let Some((_, positions)) = self.sealed.pop_front_if(|(sealed, _)| *sealed <= epoch) {
+            task.reader.decided(&positions);
+        }
+    }
+
     fn open(&mut self, split: Arc<Split>, out: &mut Out) {
         if !self.known.iter().any(|known| Arc::ptr_eq(known, &split)) {
             self.known.push(split.clone());
@@ -192,3 +325,6 @@ impl State {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Typed columns of values by slot.
 
 use crate::cells::Slot;
+use crate::layout::{Kind, Value};
 
 /// Number of a column in the order of declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,53 @@ impl Column {
             Column::I128(values, initial) => slots.for_each(|slot| values[slot] = *initial),
             Column::F64(values, initial) => slots.for_each(|slot| values[slot] = *initial),
             Column::Bytes(values, initial) => slots.for_each(|slot| values[slot].clone_from(initial)),
+        }
+    }
+
+    /// Gives a slot the initial value and its memory back.
+    pub(crate) fn release(&mut self, slot: Slot) {
+        match self {
+            Column::Bytes(values, initial) => values[slot as usize] = initial.clone(),
+            _ => self.reset(std::iter::once(slot)),
+        }
+    }
+
+    /// Bytes of a value in its place.
+    pub(crate) fn width(&self) -> usize {
+        match self {
+            Column::I64(..) | Column::F64(..) => 8,
+            Column::I128(..) => 16,
+            Column::Bytes(..) => size_of::<Vec<u8>>(),
+        }
+    }
+
+    /// Bytes that a value takes elsewhere.
+    pub(crate) fn bytes_elsewhere(&self, slot: Slot) -> usize {
+        match self {
+            Column::Bytes(values, _) => values[slot as usize].capacity(),
+            _ => 0,
+        }
+    }
+
+    /// The type of its values.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Column::I64(..) => Kind::I64,
+            Column::I128(..) => Kind::I128,
+            Column::F64(..) => Kind::F64,
+            Column::Bytes(..) => Kind::Bytes,
+        }
+    }
+
+    /// Sets the value of a slot, if it is of the column's type.
+    pub(crate) fn set(&mut self, slot: Slot, value: Value) {
+        let slot = slot as usize;
+        match (self, value) {
+            (Column::I64(values, _), Value::I64(value)) => values[slot] = value,
+            (Column::I128(values, _), Value::I128(value)) => values[slot] = value,
+            (Column::F64(values, _), Value::F64(value)) => values[slot] = value,
+            (Column::Bytes(values, _), Value::Bytes(value)) => values[slot] = value,
+            _ => debug_assert!(false, "a layout reads values of its columns' types"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Holds: event times that cells keep the output watermark from passing, one a cell.
+//! Holds: event times that cells keep the output watermark from passing, one a cell in each set of them.
 //!
 //! Invariant: [`Holds::earliest`] is the smallest hold of any cell.
 
@@ -6,7 +6,7 @@ use crate::cells::Slot;
 use pelton_core::Instant;
 use std::collections::BTreeMap;
 
-/// The holds of one operator.
+/// One set of holds of an operator.
 #[derive(Debug, Default)]
 pub struct Holds {
     by_slot: Vec<Option<Instant>>,
@@ -36,6 +36,11 @@ impl Holds {
                 entry.remove();
             }
         }
+    }
+
+    /// About how much memory they take.
+    pub fn bytes(&self) -> usize {
+        self.by_slot.len() * size_of::<Option<Instant>>() + self.counts.len() * size_of::<(Instant, usize)>()
     }
 
     /// The hold of a cell.

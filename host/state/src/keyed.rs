@@ -6,26 +6,23 @@
 //! to it, and one of processing time that is still pending then fires then ([`KeyedStates::last_of`]): no timer is lost, and none is set in a
 //! window that has closed.
 //!
+//! When windows close and when something expires are indexes over the cells: [`KeyedStates::reindex`] makes them anew.
+//!
 //! Invariants: a pending timer holds its output time; a cell without state and timers is dropped ([`KeyedStates::drop_if_empty`]); what has
 //! expired is dropped at the next watermark or tick.
 
-use crate::cells::{CellKey, Cells, Slot};
+use crate::cells::{CellKey, Cells, HoldsId, ItemsId, Slot};
 use crate::columns::ColumnId;
-use crate::holds::Holds;
-use crate::items::Items;
+use crate::evicted::{Alarm, Indexes, Leaving};
+use crate::layout::StateError;
+use crate::rows::Rows;
+use crate::scratch::ScratchError;
 use crate::timers::{TimerTag, Timers};
 use pelton_core::watermark::closes_at;
 use pelton_core::{Duration, Instant, Window};
 use std::collections::HashSet;
 
-/// Which clock something follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// The watermark.
-    Event,
-    /// The time of day.
-    Processing,
-}
+pub use crate::timers::Clock;
 
 /// What a state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,18 +76,28 @@ pub struct Due {
 /// A stored value and when it expires; [`Instant::MAX`]: never.
 pub type Stored<'a> = (&'a [u8], Instant);
 
+/// An item that was taken from its cell: key, value, expiry.
+pub type Taken = (Vec<u8>, Vec<u8>, Instant);
+
 /// The states of one operator over one range of key groups.
 #[derive(Debug)]
 pub struct KeyedStates {
     /// When anything was read or written last; set before each call.
     pub at: Moment,
     cells: Cells,
+    clocks: Vec<Clock>,
+    /// By timer.
+    holds: Vec<HoldsId>,
+    /// Likewise: nothing sets it again, and what is pending of it is dropped where it is met.
+    forgotten: Vec<bool>,
+    times: Times,
+}
+
+/// Where states are kept, and when something becomes of their cells.
+#[derive(Debug)]
+struct Times {
     layouts: Vec<StateLayout>,
     places: Vec<Place>,
-    clocks: Vec<Clock>,
-    timers: [Timers; 2],
-    /// By timer.
-    holds: Vec<Holds>,
     /// When windows close.
     closes: Timers,
     /// When a state of a cell may have something that has expired, by clock; the tag is the state.
@@ -99,14 +106,18 @@ pub struct KeyedStates {
 }
 
 /// Where a state is kept.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Place {
     /// Absent: no bytes. Else 8 bytes of expiry (i64, little-endian, microseconds), then the value.
     Value(ColumnId),
-    Items(Items),
+    Items(ItemsId),
 }
 
 const CLOSE: TimerTag = TimerTag(0);
+/// Of cells that are not in memory: when their windows close.
+const CLOSES: Alarm = Alarm(0);
+/// Likewise by clock: when something of them expires.
+const SWEEPS: [Alarm; 2] = [Alarm(1), Alarm(2)];
 /// Sweeps of cells that expire at about the same time fall together.
 const SWEEP_GRAIN_MICROS: i64 = 1_000_000;
 
@@ -116,27 +127,72 @@ impl KeyedStates {
         let mut cells = Cells::default();
         let places = layouts.iter().map(|layout| match layout.kind {
             StateKind::Value => Place::Value(cells.declare(Vec::<u8>::new())),
-            StateKind::Items => Place::Items(Items::default()),
+            StateKind::Items => Place::Items(cells.declare_items()),
         });
+        let places = places.collect();
         KeyedStates {
             at: Moment { watermark: Instant::MIN, now: Instant::MIN },
-            places: places.collect(),
+            holds: clocks.iter().map(|_| cells.declare_holds()).collect(),
+            forgotten: vec![false; clocks.len()],
             cells,
-            layouts,
-            timers: Default::default(),
-            holds: clocks.iter().map(|_| Holds::default()).collect(),
             clocks,
-            closes: Timers::default(),
-            sweeps: Default::default(),
-            allowed_lateness,
+            times: Times { layouts, places, closes: Timers::default(), sweeps: Default::default(), allowed_lateness },
         }
+    }
+
+    /// Goes on with the states and timers of another, which has all of these and may have more, and with its era. See [`Cells::add_column`] for when.
+    pub fn grow_to(&mut self, shape: &KeyedStates, era: u32) {
+        for layout in &shape.times.layouts[self.times.places.len()..] {
+            self.times.places.push(match layout.kind {
+                StateKind::Value => Place::Value(self.cells.add_column(Vec::<u8>::new())),
+                StateKind::Items => Place::Items(self.cells.add_items()),
+            });
+        }
+        for clock in &shape.clocks[self.clocks.len()..] {
+            self.holds.push(self.cells.add_holds());
+            self.forgotten.push(false);
+            self.clocks.push(*clock);
+        }
+        // When values expire may be another matter now.
+        self.times.layouts.clone_from(&shape.times.layouts);
+        self.cells.begin_era(era);
+    }
+
+    /// The cells, to be captured and restored.
+    pub fn cells_mut(&mut self) -> &mut Cells {
+        &mut self.cells
+    }
+
+    /// After cells were restored: when their windows close, and when something of them expires.
+    pub fn reindex(&mut self) {
+        let slots: Vec<Slot> = self.cells.slots().collect();
+        slots.into_iter().for_each(|slot| self.times.index(&self.cells, slot));
+    }
+
+    /// Lets cells leave memory that were not used lately: no slot is valid afterwards.
+    pub fn make_room(&mut self) -> Result<(), ScratchError> {
+        self.index_arrived();
+        self.cells.make_room(&mut self.times)
+    }
+
+    /// Cells that came back have closes and sweeps again. Gives them.
+    fn index_arrived(&mut self) -> Vec<Slot> {
+        let mut arrived = self.cells.take_arrived();
+        arrived.retain(|slot| self.cells.is_live(*slot));
+        for slot in &arrived {
+            self.clear_forgotten(*slot);
+            self.times.index(&self.cells, *slot);
+        }
+        arrived
     }
 
     /// The slot of a cell, made if it does not exist.
     pub fn entry(&mut self, cell: CellKey<'_>) -> Slot {
         let (slot, new) = self.cells.entry(cell);
         if new {
-            self.closes.set(slot, CLOSE, closes_at(cell.window, self.allowed_lateness));
+            self.times.closes.set(slot, CLOSE, self.times.closes_at(cell.window));
+        } else if self.cells.evicts() {
+            self.index_arrived();
         }
         slot
     }
@@ -158,21 +214,21 @@ impl KeyedStates {
 
     /// The value of a cell, unless it has none or it has expired.
     pub fn value(&self, state: usize, slot: Slot) -> Option<Stored<'_>> {
-        let Place::Value(column) = &self.places[state] else { return None };
+        let Place::Value(column) = &self.times.places[state] else { return None };
         let stored = read_value(&self.cells.column::<Vec<u8>>(*column)[slot as usize])?;
         Some(stored).filter(|(_, expires)| self.is_alive(state, *expires))
     }
 
     /// Sets or clears a value.
     pub fn set_value(&mut self, state: usize, slot: Slot, value: Option<Stored<'_>>) {
-        let Place::Value(column) = &self.places[state] else { return };
+        let Place::Value(column) = &self.times.places[state] else { return };
         let place = &mut self.cells.write::<Vec<u8>>(*column, &[slot])[slot as usize];
         place.clear();
         match value {
             Some((bytes, expires)) => {
                 place.extend_from_slice(&expires.micros().to_le_bytes());
                 place.extend_from_slice(bytes);
-                self.sweep_at(state, slot, expires);
+                self.times.sweep_at(state, slot, expires);
             }
             None => *place = Vec::new(),
         }
@@ -180,14 +236,14 @@ impl KeyedStates {
 
     /// The value at a key.
     pub fn item(&self, state: usize, slot: Slot, key: &[u8]) -> Option<Stored<'_>> {
-        let Place::Items(items) = &self.places[state] else { return None };
-        items.get(slot, key).filter(|(_, expires)| self.is_alive(state, *expires))
+        let Place::Items(items) = &self.times.places[state] else { return None };
+        self.cells.items(*items).get(slot, key).filter(|(_, expires)| self.is_alive(state, *expires))
     }
 
     /// Items after a key that have not expired, ascending by key.
     pub fn items(&self, state: usize, slot: Slot, after: Option<&[u8]>) -> impl Iterator<Item = (&[u8], Stored<'_>)> {
-        let items = match &self.places[state] {
-            Place::Items(items) => Some(items.after(slot, after)),
+        let items = match &self.times.places[state] {
+            Place::Items(items) => Some(self.cells.items(*items).after(slot, after)),
             Place::Value(_) => None,
         };
         let alive = move |item: &(&[u8], Stored<'_>)| self.is_alive(state, item.1.1);
@@ -196,89 +252,187 @@ impl KeyedStates {
 
     /// Sets or removes the value at a key.
     pub fn put(&mut self, state: usize, slot: Slot, key: &[u8], value: Option<Stored<'_>>) {
-        self.cells.touch(&[slot]);
-        let Place::Items(items) = &mut self.places[state] else { return };
+        let Place::Items(items) = self.times.places[state] else { return };
         match value {
             Some((value, expires)) => {
-                items.put(slot, key, value, expires);
-                self.sweep_at(state, slot, expires);
+                self.cells.put_item(items, slot, key, value, expires);
+                self.times.sweep_at(state, slot, expires);
             }
-            None => items.remove(slot, key),
+            None => self.cells.remove_item(items, slot, key),
         }
     }
 
     /// Puts an item after the last one.
     pub fn append(&mut self, state: usize, slot: Slot, (value, expires): Stored<'_>) {
-        self.cells.touch(&[slot]);
-        let Place::Items(items) = &mut self.places[state] else { return };
-        items.append(slot, value, expires);
-        self.sweep_at(state, slot, expires);
+        let Place::Items(items) = self.times.places[state] else { return };
+        self.cells.append_item(items, slot, value, expires);
+        self.times.sweep_at(state, slot, expires);
     }
 
     /// Removes all items.
     pub fn clear(&mut self, state: usize, slot: Slot) {
-        self.cells.touch(&[slot]);
-        if let Place::Items(items) = &mut self.places[state] {
-            items.clear(slot);
+        if let Place::Items(items) = self.times.places[state] {
+            self.cells.clear_items(items, slot);
         }
+    }
+
+    /// Cells of earlier eras: a portion of those on disk, or those that are in memory.
+    pub fn find_old(&mut self) -> Vec<Slot> {
+        self.index_arrived();
+        self.cells.bring_old();
+        let arrived = self.index_arrived();
+        let old = |slot: &Slot| self.cells.is_old(*slot);
+        let found: Vec<Slot> = arrived.into_iter().filter(old).collect();
+        if found.is_empty() { self.cells.slots().filter(old).collect() } else { found }
+    }
+
+    /// Takes the value of a cell, expired or not.
+    pub fn take_value(&mut self, state: usize, slot: Slot) -> Option<(Vec<u8>, Instant)> {
+        let Place::Value(column) = &self.times.places[state] else { return None };
+        let (value, expires) = read_value(&self.cells.column::<Vec<u8>>(*column)[slot as usize])?;
+        let taken = (value.to_vec(), expires);
+        self.set_value(state, slot, None);
+        Some(taken)
+    }
+
+    /// Takes the first items of a cell, expired or not, up to so many and as long as they have fewer bytes: key, value, expiry. True: there are no others.
+    pub fn take_items(&mut self, state: usize, slot: Slot, most: usize, bytes: usize) -> (Vec<Taken>, bool) {
+        let Place::Items(items) = self.times.places[state] else { return (Vec::new(), true) };
+        let (mut taken, mut held) = (Vec::new(), 0);
+        let mut all = self.cells.items(items).after(slot, None);
+        let is_last = loop {
+            if taken.len() >= most || held >= bytes {
+                break all.next().is_none();
+            }
+            let Some((key, value, expires)) = all.next() else { break true };
+            held += key.len() + value.len();
+            taken.push((key.to_vec(), value.to_vec(), expires));
+        };
+        drop(all);
+        match is_last {
+            true => self.cells.clear_items(items, slot),
+            false => taken.iter().for_each(|(key, ..)| self.cells.remove_item(items, slot, key)),
+        }
+        (taken, is_last)
+    }
+
+    /// Appends the rows of one cell.
+    pub fn copy(&mut self, slot: Slot, rows: &mut Rows) {
+        self.cells.copy(slot, rows);
+    }
+
+    /// Takes a cell over from others of the same states; what is here of it goes.
+    pub fn adopt(&mut self, cell: CellKey<'_>, rows: &Rows) -> Result<(), StateError> {
+        if let Some(slot) = self.cells.find(cell) {
+            self.drop(slot);
+        }
+        if let Some(slot) = self.cells.adopt(rows)? {
+            self.times.index(&self.cells, slot);
+        }
+        Ok(())
+    }
+
+    /// How many timers there are.
+    pub fn timers(&self) -> usize {
+        self.clocks.len()
+    }
+
+    /// Forgets a timer that nothing will set again, in all cells; after they were restored. It does not fire and holds nothing; cells on disk
+    /// lose it when they are back.
+    pub fn forget_timer(&mut self, timer: usize) {
+        self.forgotten[timer] = true;
+        let slots: Vec<Slot> = self.cells.slots().collect();
+        for slot in slots {
+            if self.clear_forgotten(slot) {
+                self.drop_if_empty(slot);
+            }
+        }
+    }
+
+    /// Whether a cell had a timer that is forgotten.
+    fn clear_forgotten(&mut self, slot: Slot) -> bool {
+        let mut had = false;
+        for timer in (0..self.forgotten.len()).filter(|timer| self.forgotten[*timer]) {
+            let tag = TimerTag(timer as u8);
+            // It may have had another clock.
+            for clock in Clock::ALL {
+                had |= self.cells.pending_timer(clock, slot, tag).is_some();
+                self.cells.clear_timer(clock, slot, tag);
+            }
+            self.cells.set_hold(self.holds[timer], slot, None);
+        }
+        had
     }
 
     /// Sets a timer to (fire time, output time), or clears it.
     pub fn set_timer(&mut self, timer: usize, slot: Slot, at: Option<(Instant, Instant)>) {
         let (tag, clock) = (TimerTag(timer as u8), self.clocks[timer]);
-        let close = closes_at(self.cells.key(slot).window, self.allowed_lateness);
+        let close = self.times.closes_at(self.cells.key(slot).window);
         let at = match clock {
             Clock::Event => at.map(|(time, output)| (time.min(close), output.min(close))),
             // It would have to fire at once, and again if it sets itself again.
             Clock::Processing => at.filter(|_| self.at.watermark < close),
         };
-        self.cells.touch(&[slot]);
-        self.holds[timer].set(slot, at.map(|(_, output)| output));
+        self.cells.set_hold(self.holds[timer], slot, at.map(|(_, output)| output));
         match at {
-            Some((time, _)) => self.timers[clock as usize].set(slot, tag, time),
-            None => self.timers[clock as usize].clear(slot, tag),
+            Some((time, _)) => self.cells.set_timer(clock, slot, tag, time),
+            None => self.cells.clear_timer(clock, slot, tag),
         }
     }
 
     /// Takes the timers of a clock that are due: of each cell the earliest, by time and then by number. Whole buckets of one time are taken
     /// until there are at least `enough`.
     pub fn due(&mut self, clock: Clock, enough: usize) -> Vec<Due> {
-        let (mut taken, mut put_back, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut taken, mut put_back, mut seen, mut left) = (Vec::new(), Vec::new(), HashSet::new(), Vec::new());
         while taken.len() < enough
-            && let Some((time, bucket)) = self.timers[clock as usize].due(self.at.of(clock))
+            && let Some((time, bucket)) = self.cells.due_timers(clock, self.at.of(clock))
         {
             for (slot, tag) in bucket {
-                if seen.insert(slot) {
+                if self.forgotten[tag.0 as usize] {
+                    left.push(slot);
+                } else if seen.insert(slot) {
                     taken.push(self.take(slot, tag, time));
                 } else {
                     put_back.push((slot, tag, time));
                 }
             }
         }
-        put_back.into_iter().for_each(|(slot, tag, time)| self.timers[clock as usize].set(slot, tag, time));
+        put_back.into_iter().for_each(|(slot, tag, time)| self.cells.set_timer(clock, slot, tag, time));
+        self.index_arrived();
+        for slot in left.into_iter().filter(|slot| !seen.contains(slot)) {
+            self.clear_forgotten(slot);
+            self.drop_if_empty(slot);
+        }
         taken
     }
 
     fn take(&mut self, slot: Slot, tag: TimerTag, time: Instant) -> Due {
         let timer = tag.0 as usize;
-        let output = self.holds[timer].get(slot).unwrap_or(time);
-        self.holds[timer].set(slot, None);
+        let output = self.cells.hold(self.holds[timer], slot).unwrap_or(time);
+        self.cells.set_hold(self.holds[timer], slot, None);
         Due { slot, timer, time, output }
     }
 
     /// Whether a timer or a sweep of processing time may be due.
     pub fn is_due(&self, clock: Clock) -> bool {
         let at = self.at.of(clock);
-        [&self.timers, &self.sweeps].iter().any(|timers| timers[clock as usize].next().is_some_and(|next| next <= at))
+        let sweeps = [self.times.sweeps[clock as usize].next(), self.cells.next_alarm(SWEEPS[clock as usize])];
+        sweeps.into_iter().chain([self.cells.next_timer(clock)]).flatten().any(|next| next <= at)
     }
 
-    /// Takes the cells whose windows have closed; each is to be dropped after its last timers have fired.
+    /// Takes cells whose windows have closed; each is to be dropped after its last timers have fired. To be called until there are none.
     pub fn closing(&mut self) -> Vec<Slot> {
         let mut slots = Vec::new();
-        while let Some((_, bucket)) = self.closes.due(self.at.watermark) {
-            slots.extend(bucket.into_iter().map(|(slot, _)| slot));
+        loop {
+            let more = self.cells.bring_due(CLOSES, self.at.watermark);
+            self.index_arrived();
+            while let Some((_, bucket)) = self.times.closes.due(self.at.watermark) {
+                slots.extend(bucket.into_iter().map(|(slot, _)| slot));
+            }
+            if !slots.is_empty() || !more {
+                return slots;
+            }
         }
-        slots
     }
 
     /// Takes the earliest pending timer of a cell that is closing.
@@ -288,20 +442,33 @@ impl KeyedStates {
         }
         let pending = (0..self.clocks.len()).filter_map(|timer| {
             let tag = TimerTag(timer as u8);
-            Some((self.timers[self.clocks[timer] as usize].pending(slot, tag)?, tag))
+            Some((self.cells.pending_timer(self.clocks[timer], slot, tag)?, tag))
         });
         let (time, tag) = pending.min_by_key(|(time, tag)| (*time, tag.0))?;
-        self.timers[self.clocks[tag.0 as usize] as usize].clear(slot, tag);
+        self.cells.clear_timer(self.clocks[tag.0 as usize], slot, tag);
         Some(self.take(slot, tag, time))
     }
 
-    /// Drops what has expired by now.
-    pub fn sweep(&mut self, clock: Clock) {
-        while let Some((_, bucket)) = self.sweeps[clock as usize].due(self.at.of(clock)) {
+    /// Drops what has expired by now. As [`KeyedStates::make_room`]: no slot is valid afterwards.
+    pub fn sweep(&mut self, clock: Clock) -> Result<(), ScratchError> {
+        loop {
+            let more = self.cells.bring_due(SWEEPS[clock as usize], self.at.of(clock));
+            self.index_arrived();
+            self.sweep_memory(clock);
+            if !more {
+                return Ok(());
+            }
+            self.make_room()?;
+        }
+    }
+
+    fn sweep_memory(&mut self, clock: Clock) {
+        while let Some((_, bucket)) = self.times.sweeps[clock as usize].due(self.at.of(clock)) {
             for (slot, tag) in bucket {
                 let state = tag.0 as usize;
-                let next = match &mut self.places[state] {
-                    Place::Items(items) => items.sweep(slot, self.at.of(clock)),
+                self.cells.used(slot);
+                let next = match &self.times.places[state] {
+                    Place::Items(items) => self.cells.sweep_items(*items, slot, self.at.of(clock)),
                     Place::Value(column) => {
                         let expires = read_value(&self.cells.column::<Vec<u8>>(*column)[slot as usize]).map(|(_, expires)| expires);
                         if expires.is_some_and(|expires| expires <= self.at.of(clock)) {
@@ -311,7 +478,7 @@ impl KeyedStates {
                     }
                 };
                 match next {
-                    Some(expires) => self.sweep_at(state, slot, expires),
+                    Some(expires) => self.times.sweep_at(state, slot, expires),
                     None => self.drop_if_empty(slot),
                 }
             }
@@ -325,10 +492,10 @@ impl KeyedStates {
         }
         let empty = |place: &Place| match place {
             Place::Value(column) => self.cells.column::<Vec<u8>>(*column)[slot as usize].is_empty(),
-            Place::Items(items) => items.is_empty(slot),
+            Place::Items(items) => self.cells.items(*items).is_empty(slot),
         };
-        let pending = |timer: usize| self.timers[self.clocks[timer] as usize].pending(slot, TimerTag(timer as u8)).is_some();
-        if self.places.iter().all(empty) && !(0..self.clocks.len()).any(pending) {
+        let pending = |timer: usize| self.cells.pending_timer(self.clocks[timer], slot, TimerTag(timer as u8)).is_some();
+        if self.times.places.iter().all(empty) && !(0..self.clocks.len()).any(pending) {
             self.drop(slot);
         }
     }
@@ -342,51 +509,82 @@ impl KeyedStates {
 
     /// Drops a cell with all its state and timers.
     pub fn drop(&mut self, slot: Slot) {
-        for (timer, clock) in self.clocks.iter().enumerate() {
-            self.timers[*clock as usize].clear(slot, TimerTag(timer as u8));
-            self.holds[timer].set(slot, None);
-        }
-        for (state, place) in self.places.iter_mut().enumerate() {
-            self.sweeps.iter_mut().for_each(|sweeps| sweeps.clear(slot, TimerTag(state as u8)));
-            if let Place::Items(items) = place {
-                items.clear(slot);
-            }
-        }
-        self.closes.clear(slot, CLOSE);
+        self.times.forget(slot);
         self.cells.remove(slot);
     }
 
     /// The earliest event time of what pending timers will give out.
     pub fn hold(&self) -> Option<Instant> {
-        self.holds.iter().filter_map(Holds::earliest).min()
+        let kept = self.holds.iter().zip(&self.forgotten).filter(|(_, forgotten)| !**forgotten);
+        kept.filter_map(|(holds, _)| self.cells.earliest_hold(*holds)).min()
     }
 
     /// When a window's cells are dropped.
     pub fn closes_at(&self, window: Window) -> Instant {
-        closes_at(window, self.allowed_lateness)
+        self.times.closes_at(window)
+    }
+
+    /// Something that stands for a cell as long as it lives, wherever it lies.
+    pub fn hash(&self, slot: Slot) -> u64 {
+        self.cells.hash(slot)
     }
 
     /// About how much memory the states take, bytes.
     pub fn bytes(&self) -> usize {
-        let items = self.places.iter().map(|place| match place {
-            Place::Items(items) => items.bytes(),
-            Place::Value(_) => 0,
-        });
-        self.cells.bytes() + items.sum::<usize>()
+        let indexes: usize = self.times.sweeps.iter().chain([&self.times.closes]).map(Timers::bytes).sum();
+        self.cells.bytes() + indexes
     }
 
     fn is_alive(&self, state: usize, expires: Instant) -> bool {
-        self.layouts[state].expires_by.is_none_or(|clock| self.at.of(clock) < expires)
+        self.times.layouts[state].expires_by.is_none_or(|clock| self.at.of(clock) < expires)
+    }
+}
+
+impl Times {
+    fn closes_at(&self, window: Window) -> Instant {
+        closes_at(window, self.allowed_lateness)
+    }
+
+    /// Of a cell that was restored or came back.
+    fn index(&mut self, cells: &Cells, slot: Slot) {
+        self.closes.set(slot, CLOSE, self.closes_at(cells.key(slot).window));
+        for state in 0..self.places.len() {
+            let expires = match &self.places[state] {
+                Place::Value(column) => read_value(&cells.column::<Vec<u8>>(*column)[slot as usize]).map(|(_, expires)| expires),
+                Place::Items(items) => cells.items(*items).next_expiry(slot),
+            };
+            if let Some(expires) = expires {
+                self.sweep_at(state, slot, expires);
+            }
+        }
     }
 
     fn sweep_at(&mut self, state: usize, slot: Slot, expires: Instant) {
         let Some(clock) = self.layouts[state].expires_by else { return };
         let (sweeps, tag) = (&mut self.sweeps[clock as usize], TimerTag(state as u8));
-        if sweeps.pending(slot, tag).is_none() {
-            let late = expires.micros().rem_euclid(SWEEP_GRAIN_MICROS);
-            let up = if late == 0 { 0 } else { SWEEP_GRAIN_MICROS - late };
-            sweeps.set(slot, tag, expires.saturating_add(Duration::from_micros(up)));
+        let late = expires.micros().rem_euclid(SWEEP_GRAIN_MICROS);
+        let up = if late == 0 { 0 } else { SWEEP_GRAIN_MICROS - late };
+        let at = expires.saturating_add(Duration::from_micros(up));
+        // A restored list may show its earliest item last.
+        if sweeps.pending(slot, tag).is_none_or(|pending| at < pending) {
+            sweeps.set(slot, tag, at);
         }
+    }
+
+    fn forget(&mut self, slot: Slot) {
+        self.sweeps.iter_mut().for_each(|sweeps| sweeps.clear_all(slot));
+        self.closes.clear(slot, CLOSE);
+    }
+}
+
+impl Indexes for Times {
+    fn leave(&mut self, _cells: &Cells, slot: Slot, leaving: &mut Leaving) {
+        leaving.alarms.extend(self.closes.pending(slot, CLOSE).map(|at| (CLOSES, at)));
+        for clock in Clock::ALL {
+            let sweeps = self.sweeps[clock as usize].pending_of(slot);
+            leaving.alarms.extend(sweeps.map(|(_, at)| (SWEEPS[clock as usize], at)));
+        }
+        self.forget(slot);
     }
 }
 

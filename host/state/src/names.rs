@@ -53,6 +53,9 @@ fn same_key(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl Names {
+    /// Bytes of a name.
+    pub const SLOT_BYTES: usize = size_of::<Name>();
+
     /// Slots, free ones too.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -110,6 +113,12 @@ impl Names {
         if self.holes > MIN_TIDY.max(self.arena.len() / 2) {
             self.tidy();
         }
+    }
+
+    /// Bytes that the key of a live slot takes in the arena.
+    pub fn bytes_elsewhere(&self, slot: Slot) -> usize {
+        let name = &self.names[slot as usize];
+        if name.length == LONG { place(name).1 } else { 0 }
     }
 
     /// Bytes that it takes.

@@ -2,7 +2,8 @@
 //!
 //! Invariant: the spans of one key do not overlap.
 
-use crate::cells::Slot;
+use crate::cells::{Cells, Slot};
+use crate::evicted::{Indexes, Leaving};
 use pelton_core::Window;
 use std::collections::HashMap;
 
@@ -13,7 +14,8 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Takes out the cells of a key that share an instant with a window.
+    /// Takes out the cells of a key that share an instant with a window, in the order of their spans: what comes of them is then the same
+    /// in whatever order they were added.
     pub fn take_overlapping(&mut self, key: &[u8], window: Window, out: &mut Vec<(Window, Slot)>) {
         out.clear();
         if let Some(spans) = self.by_key.get_mut(key) {
@@ -24,6 +26,7 @@ impl Spans {
                 }
                 !overlaps
             });
+            out.sort_unstable_by_key(|(span, _)| span.start);
         }
     }
 
@@ -40,6 +43,18 @@ impl Spans {
         }
     }
 
+    /// Whether a cell of the key is known. A key's cells leave memory together, so that all are.
+    pub fn has(&self, key: &[u8]) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    /// Adds a cell that came back, if it is not there.
+    pub fn insert_back(&mut self, key: &[u8], span: Window, slot: Slot) {
+        if !self.by_key.get(key).is_some_and(|spans| spans.iter().any(|(_, other)| *other == slot)) {
+            self.insert(key, span, slot);
+        }
+    }
+
     /// Forgets a cell.
     pub fn remove(&mut self, key: &[u8], slot: Slot) {
         if let Some(spans) = self.by_key.get_mut(key) {
@@ -48,5 +63,12 @@ impl Spans {
                 self.by_key.remove(key);
             }
         }
+    }
+}
+
+impl Indexes for Spans {
+    fn leave(&mut self, cells: &Cells, slot: Slot, leaving: &mut Leaving) {
+        let spans = self.by_key.remove(cells.key(slot).key).unwrap_or_default();
+        leaving.with.extend(spans.into_iter().map(|(_, other)| other).filter(|other| *other != slot));
     }
 }

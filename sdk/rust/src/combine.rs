@@ -48,10 +48,11 @@ use crate::read::Flat;
 use crate::row::ReadRow;
 use crate::schema::{resolve, roots};
 use crate::state::encode::{StateValue, decode_all};
+use crate::state::{Kind, Value, migrate};
 use crate::transform::{Opener, Registered, subtree};
 use crate::wire::{
-    ColumnNeed, Columns, Failure, Field, Input, MetricUpdate, Needs, OpenRequest, Opened, OutputSchema, Role, RowErrors, TransformSpec,
-    numbers,
+    ColumnNeed, Columns, Failure, Field, Input, MetricUpdate, Migration, Needs, OpenRequest, Opened, OutputSchema, Role, RowErrors,
+    StateSpec, TransformSpec, numbers,
 };
 use crate::write::{Buffers, Write};
 
@@ -92,6 +93,12 @@ pub trait Described: CombineFn {
     const METRICS: &'static [&'static Metric];
     /// Whether `add_columns` is implemented.
     const COLUMNS: bool;
+    /// The version of the accumulator's type.
+    const ACCUMULATOR: u32;
+    /// The other versions that are brought to it.
+    fn migrations() -> Vec<Migration>;
+    /// An accumulator that was written under another version; `None`: there is no migration from it.
+    fn migrate(version: u32, accumulator: &[u8]) -> Option<migrate::Entry>;
 }
 
 /// What `add` answers.
@@ -108,6 +115,7 @@ pub trait Instance {
     fn add(&self, rows: &Input, groups: &[u8], accumulators: &BytesColumn) -> Added;
     fn merge(&self, accumulators: &BytesColumn, groups: &[u8], count: u32) -> BytesColumn;
     fn extract(&self, accumulators: &BytesColumn) -> Columns;
+    fn migrate(&self, version: u32, accumulators: &BytesColumn) -> Result<BytesColumn, Failure>;
 }
 
 struct Open<T: CombineFn> {
@@ -205,6 +213,16 @@ impl<T: Described> Instance for Open<T> {
         T::Output::finish(writer, &mut buffers);
         Columns { rows: accumulators.len() as u32, nodes: buffers.nodes, buffers: buffers.buffers }
     }
+
+    fn migrate(&self, version: u32, accumulators: &BytesColumn) -> Result<BytesColumn, Failure> {
+        let mut migrated = BytesColumn::default();
+        for entry in 0..accumulators.len() {
+            let new = T::migrate(version, accumulators.get(entry).unwrap_or_default());
+            let new = new.unwrap_or_else(|| Err(format!("{} has no migration of accumulators from version {version}", T::NAME)));
+            migrated.push(new.map_err(Failure::new)?.map(|(_, accumulator)| accumulator).as_deref());
+        }
+        Ok(migrated)
+    }
 }
 
 fn encoded<A: StateValue>(accumulators: &[A]) -> BytesColumn {
@@ -222,7 +240,7 @@ pub fn spec<T: Described>() -> TransformSpec {
         config_schema: T::Config::schema().to_string(),
         reads: T::Row::wants().into_iter().map(|want| ColumnNeed { name: want.name.to_owned(), formats: want.formats }).collect(),
         outputs: vec![String::new()],
-        states: vec![],
+        states: vec![StateSpec { migrates: T::migrations(), ..Value::<T::Accumulator>::spec("accumulator", T::ACCUMULATOR, None) }],
         timers: vec![],
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Buffers are moved between the generated records and those of [`crate::wire`], never copied.
 
+pub mod capabilities;
 mod combine;
 mod stateful;
 
@@ -27,7 +28,9 @@ use bindings::exports::pelton::plugin::do_fn;
 use bindings::exports::pelton::plugin::plugin;
 use bindings::pelton::plugin::batch::{MetricKind, MetricSpec, Needs, OutputSchema};
 use bindings::pelton::plugin::data::{Columns, Field};
-use bindings::pelton::plugin::spec::{ColumnNeed, Encoding, Role, StateKind, StateSpec, TimeDomain, TimerSpec, TransformSpec, Ttl};
+use bindings::pelton::plugin::spec::{
+    ColumnNeed, Encoding, FieldDefault, Migration, Role, StateKind, StateSpec, TimeDomain, TimerSpec, TransformSpec, Ttl,
+};
 
 thread_local! {
     /// The transform that this instance serves, once it is open.
@@ -128,7 +131,7 @@ fn failure(failure: wire::Failure) -> do_fn::Failure {
 }
 
 fn field_in(field: Field) -> wire::Field {
-    wire::Field { name: field.name, format: field.format, nullable: field.nullable, children: field.children }
+    wire::Field { name: field.name, format: field.format, nullable: field.nullable, children: field.children, default: None }
 }
 
 fn field_out(field: wire::Field) -> Field {
@@ -204,6 +207,8 @@ fn transform_spec(spec: wire::TransformSpec) -> TransformSpec {
 }
 
 fn state_spec(spec: wire::StateSpec) -> StateSpec {
+    let defaults = spec.value.iter().enumerate();
+    let defaults = defaults.filter_map(|(field, told)| Some(FieldDefault { field: field as u32, value: told.default.clone()? })).collect();
     StateSpec {
         name: spec.name,
         kind: match spec.kind {
@@ -215,8 +220,15 @@ fn state_spec(spec: wire::StateSpec) -> StateSpec {
         value: spec.value.into_iter().map(field_out).collect(),
         key: spec.key.into_iter().map(field_out).collect(),
         version: spec.version,
+        migrates: spec.migrates.into_iter().map(migration).collect(),
+        defaults,
         ttl: spec.ttl.map(|ttl| Ttl { duration_us: ttl.micros as u64, domain: domain(ttl.domain) }),
     }
+}
+
+fn migration(told: wire::Migration) -> Migration {
+    let fields = |fields: Vec<wire::Field>| fields.into_iter().map(field_out).collect();
+    Migration { version: told.version, value: fields(told.value), key: fields(told.key) }
 }
 
 fn domain(domain: wire::TimeDomain) -> TimeDomain {

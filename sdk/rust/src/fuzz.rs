@@ -1,5 +1,5 @@
 //! Fuzz targets of the SDK's unsafe code, each against something that knows nothing of it. Under `cargo test` they explore for a moment;
-//! `cargo bolero test` explores on.
+//! `cargo xtask fuzz` explores on.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

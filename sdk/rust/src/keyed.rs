@@ -155,6 +155,13 @@ pub struct Found {
     pub expires: Vec<u8>,
 }
 
+/// Stored items to migrate; keys of maps alone.
+#[derive(Debug, Clone, Default)]
+pub struct StateItems {
+    pub keys: BytesColumn,
+    pub values: BytesColumn,
+}
+
 /// Reading lists and maps during a call: the host's imports, or a test's own memory.
 pub trait Reads {
     fn read(&self, state: u32, groups: &[u32], max_bytes: u32) -> Items;

@@ -33,6 +33,7 @@
 //! - [`stateful`]: transforms with [`state`] and [`timers`] by key and window; [`context`]: what they are told; [`keyed`]: their records.
 //! - [`combine`]: aggregations for a pipeline's `Combine`.
 //! - [`config`], [`metrics`], [`log`]: what else a transform has.
+//! - [`http`], [`mod@env`], [`clock`], [`random`]: what the host gives to plugins that are granted it.
 //! - [`json`]: a fast parser for those who parse.
 //! - [`testing`]: running a transform in a unit test.
 //! - `component`: the generated bindings, in WebAssembly only.
@@ -41,18 +42,22 @@
 extern crate self as pelton_sdk;
 
 pub mod answer;
+pub mod clock;
 pub mod columns;
 pub mod combine;
 #[cfg(target_arch = "wasm32")]
 pub mod component;
 pub mod config;
 pub mod context;
+pub mod env;
 #[cfg(test)]
 mod fuzz;
+pub mod http;
 pub mod json;
 pub mod keyed;
 pub mod log;
 pub mod metrics;
+pub mod random;
 pub mod read;
 pub mod row;
 pub mod schema;
@@ -93,12 +98,12 @@ pub mod expansion {
     pub use crate::row::{ReadRow, WriteRow};
     pub use crate::schema::Want;
     pub use crate::state::encode::{StateItem, StateValue};
-    pub use crate::state::{Cell, Handle, Kind, State};
+    pub use crate::state::{Cell, Handle, Kind, State, migrate};
     pub use crate::stateful::{self, Stateful};
     pub use crate::timers::{NoTimer, TimerSet, Timers};
     pub use crate::transform::{Plugin, Register, Registered, Transform, Visit, registered};
     pub use crate::values::EventTime;
-    pub use crate::wire::{Field, Output, StateSpec, TimeDomain, TimerSpec, Ttl};
+    pub use crate::wire::{Field, Migration, Output, StateSpec, TimeDomain, TimerSpec, Ttl};
     pub use crate::write::{Buffers, Write};
     pub use serde_json::{Value, json};
 }

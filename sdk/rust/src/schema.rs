@@ -138,7 +138,7 @@ mod tests {
     use crate::read::want;
 
     fn field(name: &str, format: &str) -> Field {
-        Field { name: name.into(), format: format.into(), nullable: false, children: 0 }
+        Field { name: name.into(), format: format.into(), nullable: false, children: 0, default: None }
     }
 
     #[test]

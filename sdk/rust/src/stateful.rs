@@ -9,12 +9,12 @@ use std::rc::Rc;
 use crate::answer::{Answer, Outputs, Shape};
 use crate::config::{self, Config};
 use crate::context::{Context, Pane, Window};
-use crate::keyed::{KeyedInput, KeyedOpenRequest, KeyedOutcome, Reads, StateWrites, TimerWrites};
+use crate::keyed::{KeyedInput, KeyedOpenRequest, KeyedOutcome, Reads, StateItems, StateWrites, TimerWrites};
 use crate::metrics::{self, Collected, Metric};
 use crate::read::Flat;
 use crate::row::ReadRow;
 use crate::schema::{Want, resolve, roots};
-use crate::state::{Call, Cell, Moment, State};
+use crate::state::{self, Call, Cell, Moment, State};
 use crate::timers::{TimerSet, Timers};
 use crate::transform::{Opener, Registered, event_time, output, subtree};
 use crate::values::{EventTime, Timestamp};
@@ -199,6 +199,8 @@ pub trait Instance {
     /// Kinds of the states by number.
     fn kinds(&self) -> Vec<StateKind>;
     fn process(&self, input: &mut KeyedInput, reads: Rc<dyn Reads>) -> KeyedOutcome;
+    /// Items that were written under another version.
+    fn migrate(&self, state: &str, version: u32, items: &StateItems) -> Result<StateItems, Failure>;
 }
 
 struct Open<T: Stateful> {
@@ -217,6 +219,10 @@ impl<T: Stateful> Instance for Open<T> {
         let call = Call::new(&T::State::specs(), std::mem::take(&mut input.values), groups, reads);
         let flat = Flat { fields: &self.fields, columns: &input.rows.columns };
         T::visit(Run { config: &self.config, flat, input, call, metrics: T::METRICS })
+    }
+
+    fn migrate(&self, state: &str, version: u32, items: &StateItems) -> Result<StateItems, Failure> {
+        state::migrate::all::<T::State>(state, version, items).map_err(Failure::new)
     }
 }
 

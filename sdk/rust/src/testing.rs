@@ -10,17 +10,51 @@
 //!
 //! [`stateful`] does the same for a transform with state, [`combine`] for an aggregation.
 
+pub(crate) mod fakes;
 mod keyed;
 
+pub use fakes::{fake_clock, fake_env, fake_http};
 pub use keyed::{Keyed, combine, stateful};
 pub use serde_json::Value;
 
 use crate::read::Flat;
 use crate::row::{ReadRow, WriteRow};
+use crate::state::State;
+use crate::state::encode::{StateKey, StateValue};
 use crate::transform::{Transform, open};
 use crate::values::Timestamp;
 use crate::wire::{Columns, Failure, Field, Input, OpenRequest, Opened, Outcome, Output, numbers};
 use crate::write::Buffers;
+
+/// What a value, item or accumulator of a state becomes that was written under another version of its type; none: it is dropped.
+pub fn migrate<S: State, A: StateValue, T: StateValue>(state: &str, version: u32, old: &A) -> Result<Option<T>, String> {
+    let new = entry::<S>(state, version, &[], old)?;
+    Ok(new.and_then(|(_, value)| T::decode(&mut &*value)))
+}
+
+/// The same for an entry of a map.
+pub fn migrate_entry<S: State, A: StateKey, B: StateValue, K: StateKey, V: StateValue>(
+    state: &str,
+    version: u32,
+    old: (A, B),
+) -> Result<Option<(K, V)>, String> {
+    let new = entry::<S>(state, version, &old.0.encode_key(), &old.1)?;
+    Ok(new.and_then(|(key, value)| Some((K::decode_key(&key)?, V::decode(&mut &*value)?))))
+}
+
+/// The same for the accumulator of an aggregation.
+pub fn migrate_accumulator<C: crate::combine::Described, A: StateValue>(version: u32, old: &A) -> Result<Option<C::Accumulator>, String> {
+    let mut bytes = vec![];
+    old.encode(&mut bytes);
+    let new = C::migrate(version, &bytes).unwrap_or_else(|| Err(format!("there is no migration from version {version}")))?;
+    Ok(new.and_then(|(_, accumulator)| C::Accumulator::decode(&mut &*accumulator)))
+}
+
+fn entry<S: State>(state: &str, version: u32, key: &[u8], old: &impl StateValue) -> crate::state::migrate::Entry {
+    let mut bytes = vec![];
+    old.encode(&mut bytes);
+    S::migrate(state, version, key, &bytes).unwrap_or_else(|| Err(format!("the state `{state}` has no migration from version {version}")))
+}
 
 /// What a transform gave for a batch.
 #[derive(Debug)]

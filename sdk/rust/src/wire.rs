@@ -9,6 +9,8 @@ pub struct Field {
     pub format: String,
     pub nullable: bool,
     pub children: u32,
+    /// Of state: the value of the field, encoded, where stored values have none.
+    pub default: Option<Vec<u8>>,
 }
 
 /// The arrays of a schema, flattened in the schema's order.
@@ -171,7 +173,17 @@ pub struct StateSpec {
     pub value: Vec<Field>,
     pub key: Vec<Field>,
     pub version: u32,
+    /// Other versions that it is brought from.
+    pub migrates: Vec<Migration>,
     pub ttl: Option<Ttl>,
+}
+
+/// Another version of a state, and the types that the migration from it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    pub version: u32,
+    pub value: Vec<Field>,
+    pub key: Vec<Field>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -84,7 +84,7 @@ pub trait Write: Sized {
 }
 
 fn flat_field(name: &str, format: &str, nullable: bool, children: u32) -> Field {
-    Field { name: name.to_owned(), format: format.to_owned(), nullable, children }
+    Field { name: name.to_owned(), format: format.to_owned(), nullable, children, default: None }
 }
 
 pub struct Fixed {

@@ -1,4 +1,4 @@
-//! The reference of connectors and transforms, made from what they say of themselves.
+//! The reference of connectors, transforms and the API of a host, made from what they say of themselves.
 
 use anyhow::Result;
 use pelton_core::catalog::KeySpec;
@@ -16,6 +16,8 @@ pub struct Reference {
 enum What {
     Connectors,
     Transforms,
+    /// Of a host.
+    Api,
 }
 
 pub fn run(reference: &Reference) -> Result<ExitCode> {
@@ -34,6 +36,13 @@ pub fn run(reference: &Reference) -> Result<ExitCode> {
             println!("Those that Beam does not have are in [Pelton's own transforms](pelton-transforms.md).");
             println!("Connectors (`ReadFrom…`, `WriteTo…`, `Create`, `AssertEqual`) have [a page of their own](connectors.md).");
             pelton_pipeline::reference::TRANSFORMS.iter().for_each(|spec| section(spec.name, spec.doc, spec.keys));
+        }
+        What::Api => {
+            println!(
+                "# The API of a host\n\nMade by `pelton reference api` from the OpenAPI document, which a host gives at `/openapi.json`.\n"
+            );
+            println!("## Endpoints\n");
+            print!("{}", pelton_server::api::openapi::markdown());
         }
     }
     Ok(ExitCode::SUCCESS)

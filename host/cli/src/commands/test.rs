@@ -31,6 +31,7 @@ pub struct Test {
 
 pub fn run(test: &Test) -> Result<ExitCode> {
     let plugins = Plugins::new()?;
+    plugins.of_file(&test.source.pipeline)?;
     let cases = match pelton_pipeline::load_tests(&test.source.settings()?, &pelton_connect::catalog(), &plugins) {
         Ok(cases) => cases,
         Err(diagnostics) => {
@@ -95,7 +96,7 @@ async fn run_one(
     let options = RunOptions {
         file: test.source.pipeline.display().to_string(),
         base_dir: std::env::current_dir().unwrap_or_default(),
-        parallelism: test.parallelism.or(graph.options.parallelism).unwrap_or(1).clamp(1, super::run::MAX_PARALLELISM),
+        parallelism: test.parallelism.or(graph.options.parallelism).unwrap_or(1).clamp(1, pelton_core::key::MAX_PARALLELISM),
         io,
     };
     pelton_runtime::prepare(graph, plugins, options).await?.run().await?;

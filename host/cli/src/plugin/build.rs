@@ -2,7 +2,8 @@
 //!
 //! All guests share one cargo target folder (`~/.cache/pelton/guest-target`, or `PELTON_GUEST_TARGET`), because most of a first build is
 //! the SDK and its macros. The profile is ours, given by environment variables, so that a plugin's `Cargo.toml` needs none: optimised across
-//! crates, aborting on panic, without debug information but with function names, which stack traces of a failed call show.
+//! crates, aborting on panic, without debug information but with function names, which stack traces of a failed call show. With
+//! [`Lines::Keep`] they show the lines too.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,14 +14,13 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::toolchain::{self, TARGET};
+use super::{origin, sdk, sections};
 
-const PROFILE: [(&str, &str); 6] = [
+const PROFILE: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
     ("CARGO_PROFILE_RELEASE_LTO", "true"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
-    ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"),
-    ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
 ];
 
 /// Where the messages of the build go.
@@ -38,12 +38,32 @@ pub struct Options {
     pub messages: Messages,
     /// Cargo features of the plugin's crate.
     pub features: Vec<String>,
+    pub lines: Lines,
+}
+
+/// Whether the component knows which line of the source each instruction is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lines {
+    /// It does not, and is a few times smaller.
+    #[default]
+    Drop,
+    /// Stack traces show `crate::function at src/lib.rs:LINE`.
+    Keep,
+}
+
+impl Lines {
+    fn profile(self) -> [(&'static str, &'static str); 2] {
+        match self {
+            Lines::Drop => [("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"), ("CARGO_PROFILE_RELEASE_DEBUG", "0")],
+            Lines::Keep => [("CARGO_PROFILE_RELEASE_STRIP", "none"), ("CARGO_PROFILE_RELEASE_DEBUG", "1")],
+        }
+    }
 }
 
 /// A component on disk.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// `<dir>/target/<package name>.wasm`.
+    /// `<dir>/target/<package name>.wasm`, or `.debug.wasm` with lines.
     pub component: PathBuf,
     pub size: u64,
     /// `sha256:` and the hex digest of the component's bytes.
@@ -55,6 +75,7 @@ pub struct Built {
 /// Errors of the user's code are cargo's own words; see [`Messages`] for where they go.
 pub fn build(dir: &Path, options: &Options) -> Result<Built> {
     let package = find_package(dir)?;
+    sdk::patch(dir, &read_manifest(dir)?)?;
     let say = |line: &str| {
         if options.messages == Messages::Show {
             eprintln!("pelton: {line}");
@@ -63,19 +84,36 @@ pub fn build(dir: &Path, options: &Options) -> Result<Built> {
     let toolchain = toolchain::find(&say)?;
     let module = compile(&package, &toolchain, options)?;
     let core = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
-    let component = componentise(&core)
+    let mut component = componentise(&core)
         .with_context(|| format!("{} is not a plugin: does its code call `pelton_sdk::plugin!(..)` with its transforms?", package.name))?;
-    let path = component_path(dir, &package.name);
+    let path = component_path(dir, &package.name, options.lines);
+    tell_origin(&mut component, &package, &toolchain, options, &say);
     write_whole(&path, &component)?;
     Ok(Built { digest: digest(&component), size: component.len() as u64, component: path })
 }
 
-/// As [`build`], unless the component is newer than everything that it is made from. The answer's bool says whether it was built.
+/// Adds what it was made from. A plugin works without, so that what cannot be found out is only said.
+fn tell_origin(component: &mut Vec<u8>, package: &Package, toolchain: &toolchain::Toolchain, options: &Options, say: &dyn Fn(&str)) {
+    let (manifest, features) = (&package.manifest, &options.features);
+    for (section, told) in [
+        (sections::SBOM, origin::bill_of_materials(manifest, toolchain, features)),
+        (sections::PROVENANCE, origin::provenance(manifest, toolchain, features)),
+    ] {
+        match told {
+            Ok(told) => sections::append(component, section, told.to_string().as_bytes()),
+            Err(error) => say(&format!("the component has no section {section}: {error:#}")),
+        }
+    }
+}
+
+/// As [`build`], unless the component is newer than everything that it is made from; one with lines is always built. The answer's bool says whether it was built.
 pub fn build_if_stale(dir: &Path, options: &Options) -> Result<(Built, bool)> {
     let manifest = read_manifest(dir)?;
     let name = package_name(&manifest).with_context(|| format!("{}/Cargo.toml names no package", dir.display()))?;
-    let path = component_path(dir, &name);
-    if let Ok(modified) = std::fs::metadata(&path).and_then(|metadata| metadata.modified())
+    let path = component_path(dir, &name, options.lines);
+    sdk::patch(dir, &manifest)?;
+    if options.lines == Lines::Drop
+        && let Ok(modified) = std::fs::metadata(&path).and_then(|metadata| metadata.modified())
         && newest_source(dir, &manifest) < modified
     {
         let component = std::fs::read(&path)?;
@@ -85,9 +123,19 @@ pub fn build_if_stale(dir: &Path, options: &Options) -> Result<(Built, bool)> {
     Ok((build(dir, options)?, true))
 }
 
+/// When the newest of what a crate in `dir` is made from has changed.
+pub fn changed(dir: &Path) -> Result<SystemTime> {
+    Ok(newest_source(dir, &read_manifest(dir)?))
+}
+
 /// Wraps a core module, which carries its WIT world in a custom section, into a component.
 pub fn componentise(module: &[u8]) -> Result<Vec<u8>> {
     wit_component::ComponentEncoder::default().module(module)?.validate(true).encode()
+}
+
+/// Whether a folder holds a plugin's crate, as far as can be seen without compiling it.
+pub fn check(dir: &Path) -> Result<()> {
+    find_package(dir).map(drop)
 }
 
 struct Package {
@@ -120,6 +168,7 @@ fn compile(package: &Package, toolchain: &toolchain::Toolchain, options: &Option
         .arg(target_folder()?)
         .current_dir(package.manifest.parent().context("a manifest lies in a folder")?)
         .envs(PROFILE)
+        .envs(options.lines.profile())
         .envs(toolchain.environment.iter().map(|(name, value)| (name, value)))
         // Left by an outer `cargo run` or a flag meant for another build.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -165,15 +214,21 @@ fn module_of(line: &str, manifest: &Path) -> Option<PathBuf> {
     files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(".wasm")).map(PathBuf::from)
 }
 
-fn target_folder() -> Result<PathBuf> {
+/// Where guests are compiled.
+pub fn target_folder() -> Result<PathBuf> {
     match std::env::var_os("PELTON_GUEST_TARGET").filter(|value| !value.is_empty()) {
         Some(folder) => Ok(folder.into()),
         None => Ok(toolchain::cache_folder()?.join("guest-target")),
     }
 }
 
-fn component_path(dir: &Path, name: &str) -> PathBuf {
-    dir.join("target").join(format!("{name}.wasm"))
+/// One with lines lies beside the other, so that no pipeline takes it for it.
+fn component_path(dir: &Path, name: &str, lines: Lines) -> PathBuf {
+    let ending = match lines {
+        Lines::Drop => "wasm",
+        Lines::Keep => "debug.wasm",
+    };
+    dir.join("target").join(format!("{name}.{ending}"))
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -185,7 +240,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
+    digest_text(&Sha256::digest(bytes))
+}
+
+/// As digests are written everywhere.
+pub fn digest_text(hash: &[u8]) -> String {
     hash.iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"))
 }
 
@@ -201,9 +260,10 @@ fn package_name(manifest: &str) -> Option<String> {
     line.split('"').nth(1).map(str::to_owned)
 }
 
-/// When the newest file changed of the crate and of the crates that it names by path (the SDK, in a checkout).
+/// When the newest file changed of the crate and of the crates that it has by path, as the SDK.
 fn newest_source(dir: &Path, manifest: &str) -> SystemTime {
-    let named = manifest.split("path = \"").skip(1).filter_map(|rest| rest.split('"').next()).map(|path| dir.join(path));
+    let named = manifest.to_owned() + &sdk::patched(dir);
+    let named = named.split("path = \"").skip(1).filter_map(|rest| rest.split('"').next()).map(|path| dir.join(path));
     named.filter(|path| path.is_dir()).chain([dir.to_path_buf()]).map(|folder| newest_in(&folder)).max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 

@@ -1,10 +1,11 @@
 //! Prints a component's descriptor: what it is, without running it on any row.
 
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+
+use super::{named, sections};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -12,19 +13,37 @@ pub enum Format {
     Json,
 }
 
-pub fn print(file: &Path, format: Format) -> Result<()> {
-    let engine = pelton_plugin::Engine::new(pelton_plugin::EngineOptions::default()).context("starting the WebAssembly engine")?;
-    let plugin = engine.load(file)?;
+pub fn print(plugin: &str, format: Format) -> Result<()> {
+    let file = named::component_or_reference(plugin)?;
+    let (bytes, plugin) = named::load(&file)?;
+    let signatures = named::signatures(&file, &plugin)?;
+    let signers = signatures.statement().signers(&signatures.signatures);
+    let section = |name: &str| sections::find(&bytes, name).and_then(|told| serde_json::from_slice::<Value>(told).ok());
     let told = json!({
         "digest": plugin.digest().to_string(),
         "size_bytes": plugin.size(),
         "imports": plugin.imports(),
+        "needs": plugin.needs(),
+        "signed_by": signers.signed,
+        "wrongly_signed_by": signers.forged,
         "descriptor": plugin.descriptor(),
+        "provenance": section(sections::PROVENANCE),
+        "sbom": section(sections::SBOM),
     });
     match format {
         Format::Json => show(&(serde_json::to_string_pretty(&told)? + "\n")),
         Format::Text => show(&text(&told)),
     }
+}
+
+/// The bill of materials as it is in the component.
+pub fn print_sbom(plugin: &str) -> Result<()> {
+    let file = named::component_or_reference(plugin)?;
+    let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let told = sections::find(&bytes, sections::SBOM)
+        .with_context(|| format!("{} has no bill of materials; build it again with `pelton plugin build`", file.display()))?;
+    let sbom: Value = serde_json::from_slice(told).context("the bill of materials is no JSON")?;
+    show(&(serde_json::to_string_pretty(&sbom)? + "\n"))
 }
 
 /// A reader such as `head` that has seen enough is no failure.
@@ -46,6 +65,8 @@ fn text(told: &Value) -> String {
         told["size_bytes"],
         words(&told["imports"]),
     );
+    page += &needs(&told["needs"]);
+    page += &origin(told);
     for transform in descriptor["transforms"].as_array().into_iter().flatten() {
         page += &format!("\ntransform {} ({})\n", word(&transform["name"]), word(&transform["role"]));
         if transform["summary"] != "" {
@@ -59,6 +80,38 @@ fn text(told: &Value) -> String {
         page += &config(&transform["config_schema"]);
     }
     page
+}
+
+/// What a pipeline has to grant it, as it is written there.
+fn needs(needs: &Value) -> String {
+    match needs.as_str() {
+        Some(yaml) => format!(
+            "  needs    in its provider's config:\n{}\n",
+            yaml.lines().map(|line| format!("           {line}")).collect::<Vec<_>>().join("\n")
+        ),
+        None => "  needs    no grants\n".into(),
+    }
+}
+
+/// Who signed it, and what it was made from.
+fn origin(told: &Value) -> String {
+    let mut lines = format!("  signed   by {}\n", words(&told["signed_by"])).replace("by none", "by nobody");
+    if told["wrongly_signed_by"].as_array().is_some_and(|keys| !keys.is_empty()) {
+        lines += &format!("  FORGED   in the name of {}\n", words(&told["wrongly_signed_by"]));
+    }
+    let provenance = &told["provenance"];
+    if provenance.is_object() {
+        let commit = provenance["git"]["commit"].as_str().map(|commit| {
+            let changed = if provenance["git"]["changed_since"] == true { ", changed since" } else { "" };
+            format!(" of commit {commit}{changed}")
+        });
+        lines += &format!("  source   {}{}\n", word(&provenance["source"]), commit.unwrap_or_default());
+        lines += &format!("  built    by pelton {} with {}\n", word(&provenance["pelton"]), word(&provenance["rustc"]));
+    }
+    if let Some(packages) = told["sbom"]["components"].as_array() {
+        lines += &format!("  contains {} packages (--sbom lists them)\n", packages.len());
+    }
+    lines
 }
 
 fn columns(reads: &Value) -> String {
@@ -80,7 +133,10 @@ fn states(states: &Value) -> String {
             Some(micros) => format!(", for {} of {}", pelton_core::Duration::from_micros(micros), clock(&state["ttl"])),
             None => String::new(),
         };
-        lines += &format!("  state    {}: {} of {of}{ttl}, version {}\n", word(&state["name"]), word(&state["kind"]), state["version"]);
+        let from = state["migrates"].as_array().into_iter().flatten().map(Value::to_string).collect::<Vec<_>>().join(", ");
+        let from = if from.is_empty() { from } else { format!(", from {from}") };
+        lines +=
+            &format!("  state    {}: {} of {of}{ttl}, version {}{from}\n", word(&state["name"]), word(&state["kind"]), state["version"]);
     }
     lines
 }
@@ -129,10 +185,10 @@ mod tests {
     #[test]
     fn a_page_names_what_a_pipeline_author_needs() {
         let told = json!({
-            "digest": "sha256:ab", "size_bytes": 3, "imports": ["pelton:plugin/log"],
+            "digest": "sha256:ab", "size_bytes": 3, "imports": ["pelton:plugin/log", "pelton:plugin/env"], "needs": "grants:\n  env: [NAME]",
             "descriptor": {"name": "p", "version": "1.0.0", "transforms": [{
                 "name": "keep", "summary": "Keeps.", "role": "transform", "reads": [{"name": "line", "formats": ["u"]}], "outputs": ["", "bad"],
-                "states": [{"name": "seen", "kind": "map", "key": "Int64", "value": "Utf8", "version": 2, "ttl": {"micros": 3_600_000_000_i64, "domain": "event_time"}}],
+                "states": [{"name": "seen", "kind": "map", "key": "Int64", "value": "Utf8", "version": 2, "migrates": [1], "ttl": {"micros": 3_600_000_000_i64, "domain": "event_time"}}],
                 "timers": [{"name": "gap", "domain": "processing_time"}],
                 "config_schema": "{\"properties\":{\"limit\":{\"type\":\"integer\",\"description\":\"How many.\"}},\"required\":[\"limit\"]}",
             }]},
@@ -140,11 +196,12 @@ mod tests {
         let page = text(&told);
         for wanted in [
             "p 1.0.0",
+            "needs    in its provider's config:\n           grants:\n             env: [NAME]\n",
             "transform keep (transform)",
             "reads    line (u)",
             "(main), bad",
             "limit: integer, required  How many.",
-            "state    seen: map of Int64 to Utf8, for 1h of event time, version 2",
+            "state    seen: map of Int64 to Utf8, for 1h of event time, version 2, from 1",
             "timer    gap: processing time",
         ] {
             assert!(page.contains(wanted), "{wanted} is not in:\n{page}");

@@ -2,6 +2,9 @@
 //!
 //! A user who has only the binary can so write plugins without a registry. The unpacked folder is named by the digest of its files; it
 //! is never changed after it has appeared.
+//!
+//! A crate names the SDK by its version, as for a registry, so that it is the same on every machine. Where this machine has the sources stands
+//! in a configuration of cargo beside the crate, which is not kept with it ([`patch`]).
 
 use std::path::{Path, PathBuf};
 
@@ -31,19 +34,24 @@ const FILES: &[(&str, &str)] = &embedded![
     "macros/src/transform.rs",
     "macros/src/value.rs",
     "src/answer.rs",
+    "src/clock.rs",
     "src/columns.rs",
     "src/combine.rs",
     "src/component.rs",
+    "src/component/capabilities.rs",
     "src/component/combine.rs",
     "src/component/stateful.rs",
     "src/config.rs",
     "src/context.rs",
+    "src/env.rs",
     "src/fuzz.rs",
+    "src/http.rs",
     "src/json.rs",
     "src/keyed.rs",
     "src/lib.rs",
     "src/log.rs",
     "src/metrics.rs",
+    "src/random.rs",
     "src/read.rs",
     "src/row.rs",
     "src/schema.rs",
@@ -51,10 +59,12 @@ const FILES: &[(&str, &str)] = &embedded![
     "src/state/encode.rs",
     "src/state/list.rs",
     "src/state/map.rs",
+    "src/state/migrate.rs",
     "src/state/mod.rs",
     "src/state/value.rs",
     "src/stateful.rs",
     "src/testing.rs",
+    "src/testing/fakes.rs",
     "src/testing/keyed.rs",
     "src/timers.rs",
     "src/transform.rs",
@@ -66,12 +76,17 @@ const FILES: &[(&str, &str)] = &embedded![
     "wit/combine-fn.wit",
     "wit/data.wit",
     "wit/do-fn.wit",
+    "wit/env.wit",
+    "wit/http.wit",
     "wit/log.wit",
+    "wit/monotonic-clock.wit",
     "wit/outputs.wit",
     "wit/plugin.wit",
+    "wit/random.wit",
     "wit/spec.wit",
     "wit/state.wit",
     "wit/stateful-do-fn.wit",
+    "wit/wall-clock.wit",
     "wit/world.wit",
 ];
 
@@ -82,6 +97,43 @@ pub fn folder() -> Result<PathBuf> {
         Ok(checkout) if checkout.join("Cargo.toml").exists() => Ok(checkout),
         _ => unpack(&toolchain::cache_folder()?),
     }
+}
+
+/// The first line of a configuration that is ours.
+const OURS: &str = "# By `pelton plugin`, for this machine only: where the SDK's sources are.";
+
+/// Tells cargo where the SDK of the crate in `dir` is, if its manifest names it by its version. A configuration that somebody else has written stays
+/// as it is.
+pub fn patch(dir: &Path, manifest: &str) -> Result<()> {
+    let path = configuration(dir);
+    let is_ours = std::fs::read_to_string(&path).map_or(!path.exists(), |text| text.starts_with(OURS));
+    if !is_ours || !names_version(manifest) {
+        return Ok(());
+    }
+    let wanted = format!("{OURS}\n[patch.crates-io]\npelton-sdk = {{ path = {:?} }}\n", folder()?.display().to_string());
+    if std::fs::read_to_string(&path).is_ok_and(|text| text == wanted) {
+        return Ok(());
+    }
+    let write = || {
+        std::fs::create_dir_all(path.parent().unwrap_or(dir))?;
+        std::fs::write(&path, &wanted)
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
+/// What [`patch`] has written for a crate; else nothing.
+pub fn patched(dir: &Path) -> String {
+    std::fs::read_to_string(configuration(dir)).ok().filter(|text| text.starts_with(OURS)).unwrap_or_default()
+}
+
+fn configuration(dir: &Path) -> PathBuf {
+    dir.join(".cargo/config.toml")
+}
+
+/// Whether a manifest has the SDK from a registry, and not from a place of its own.
+fn names_version(manifest: &str) -> bool {
+    let told = manifest.lines().filter_map(|line| line.trim().strip_prefix("pelton-sdk")?.trim_start().strip_prefix('='));
+    told.into_iter().any(|told| !["path", "git", "registry", "workspace"].iter().any(|place| told.contains(place)))
 }
 
 fn unpack(cache: &Path) -> Result<PathBuf> {
@@ -131,6 +183,26 @@ mod tests {
         let mut embedded: Vec<_> = FILES.iter().map(|(path, _)| path.to_string()).collect();
         embedded.sort();
         assert_eq!(embedded, found);
+    }
+
+    #[test]
+    fn only_a_crate_that_names_a_version_is_told_where_the_sdk_is() {
+        for (line, told) in [
+            ("pelton-sdk = \"0.1.0\"", true),
+            ("pelton-sdk={ version = \"0.1.0\", features = [\"x\"] }", true),
+            ("pelton-sdk = { path = \"../sdk\" }", false),
+            ("pelton-sdk.workspace = true", false),
+            ("pelton-sdk-macros = \"0.1.0\"", false),
+        ] {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            patch(dir.path(), &format!("[dependencies]\n{line}\n")).expect("writes");
+            assert_eq!(patched(dir.path()).contains("[patch.crates-io]"), told, "{line}");
+        }
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(dir.path().join(".cargo")).expect("a folder");
+        std::fs::write(configuration(dir.path()), "[build]\n").expect("writes");
+        patch(dir.path(), "pelton-sdk = \"0.1.0\"").expect("leaves it");
+        assert_eq!(std::fs::read_to_string(configuration(dir.path())).expect("is there"), "[build]\n");
     }
 
     #[test]

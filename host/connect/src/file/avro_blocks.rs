@@ -9,15 +9,26 @@ use std::fs::File;
 use std::io::{BufReader, Error, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Walks the file; an error says where it stops being Avro.
-pub fn check_whole(path: &Path) -> Result<(), String> {
-    walk(path).map_err(|error| match error.kind() {
+/// Where to begin for a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Bytes of the file's header.
+    pub header: u64,
+    /// Offset of the row's block.
+    pub block: u64,
+    /// Rows of that block before it.
+    pub rows: u64,
+}
+
+/// Walks the file and finds the block of a row; an error says where it stops being Avro.
+pub fn find_row(path: &Path, row: u64) -> Result<Start, String> {
+    walk(path, row).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => "it ends in the middle of a block".to_string(),
         _ => error.to_string(),
     })
 }
 
-fn walk(path: &Path) -> Result<(), Error> {
+fn walk(path: &Path, row: u64) -> Result<Start, Error> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let mut file = BufReader::new(file);
@@ -41,17 +52,26 @@ fn walk(path: &Path) -> Result<(), Error> {
     }
     let mut sync = [0; 16];
     file.read_exact(&mut sync)?;
+    let header = file.stream_position()?;
+    let mut start = Start { header, block: header, rows: row };
     while file.stream_position()? < length {
         let at = file.stream_position()?;
-        long(&mut file)?;
+        let rows = long(&mut file)?;
         skip(&mut file, length)?;
         let mut end = [0; 16];
         file.read_exact(&mut end)?;
         if end != sync {
             return Err(Error::new(ErrorKind::InvalidData, format!("the block at byte {at} does not end with the file's sync marker")));
         }
+        // Blocks before the row's one are left out.
+        if start.block == at && start.rows >= rows.unsigned_abs() {
+            start = Start { header, block: file.stream_position()?, rows: start.rows - rows.unsigned_abs() };
+        }
     }
-    Ok(())
+    match start.rows > 0 && start.block >= length {
+        true => Err(Error::new(ErrorKind::InvalidData, format!("it was read up to row {row}, and has only {}", row - start.rows))),
+        false => Ok(start),
+    }
 }
 
 /// Passes over a length and as many bytes.

@@ -5,15 +5,16 @@
 //! lists. What does not fit (an instant out of range) ends the run with the file's name.
 
 use super::find::FoundFile;
+use super::restart::{Place, Plan, PlannedFile, Progress, Reached};
 use crate::ConnectError;
 use crate::source::{Reader, Source, SourceBatch, SourceContext};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
-use pelton_core::Split;
+use pelton_core::{Split, SplitPosition};
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 
@@ -23,14 +24,15 @@ const MAX_BATCHES: usize = 2;
 /// The batches of a file, one after the other.
 pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch, String>>>;
 
-/// Opens a file; only these columns are wanted, or all of them.
-pub type OpenBatches = fn(&Path, Option<&[String]>) -> Result<(SchemaRef, Batches), String>;
+/// Opens a file; only these columns are wanted, or all of them, and so many rows at the beginning are passed over.
+pub type OpenBatches = fn(&Path, Option<&[String]>, u64) -> Result<(SchemaRef, Batches), String>;
 
 /// Files that were found.
 pub struct BatchSource {
     ctx: SourceContext,
     schema: SchemaRef,
-    files: Vec<FoundFile>,
+    plan: Plan,
+    reached: Reached,
     open: OpenBatches,
     projection: Option<Vec<String>>,
 }
@@ -39,10 +41,33 @@ impl BatchSource {
     /// Of files whose columns are those of the first one. Blocks.
     pub fn open(ctx: SourceContext, files: Vec<FoundFile>, open: OpenBatches) -> Result<BatchSource, ConnectError> {
         let first = files.first().ok_or_else(|| ConnectError::internal("no file was found, and nobody said so"))?;
-        let (schema, _) = open(&first.path, None).map_err(|message| cannot_read(&first.path, &message))?;
+        let (schema, _) = open(&first.path, None, 0).map_err(|message| cannot_read(&first.path, &message))?;
         let fields: Fields = schema.fields().iter().map(|field| plain_field(field)).collect();
-        Ok(BatchSource { ctx, schema: Arc::new(Schema::new(fields)), files, open, projection: None })
+        let files = files.iter().map(|file| PlannedFile::of(file, 0, 1)).collect::<Result<_, _>>()?;
+        let plan = Plan { files, columns: None };
+        Ok(BatchSource { ctx, schema: Arc::new(Schema::new(fields)), plan, reached: Reached::default(), open, projection: None })
     }
+
+    /// Files that are not finished.
+    fn work(&self) -> VecDeque<Work> {
+        let work = |(number, file): (usize, &PlannedFile)| Work {
+            number,
+            path: file.path.clone(),
+            length: file.length,
+            place: self.reached.place(number).unwrap_or_default(),
+        };
+        self.plan.files.iter().enumerate().filter(|(number, _)| !self.reached.is_finished(*number)).map(work).collect()
+    }
+}
+
+/// A file to read.
+struct Work {
+    /// Number in the plan.
+    number: usize,
+    path: PathBuf,
+    length: u64,
+    /// The row that reading begins with.
+    place: Place,
 }
 
 fn cannot_read(path: &Path, message: &str) -> ConnectError {
@@ -78,18 +103,30 @@ impl Source for BatchSource {
     }
 
     fn splits(&self) -> Vec<Arc<Split>> {
-        self.files.iter().map(split).collect()
+        self.work().iter().map(split).collect()
     }
 
     fn project(&mut self, columns: &[String]) {
         self.projection = Some(columns.to_vec());
     }
 
+    fn plan(&self) -> Vec<u8> {
+        self.plan.to_bytes()
+    }
+
+    fn restore(&mut self, plan: &[u8], positions: Vec<SplitPosition>) -> Result<(), ConnectError> {
+        let (plan, reached) = (Plan::from_bytes(plan)?, Reached::of(&positions)?);
+        plan.check(&reached)?;
+        (self.plan, self.reached) = (plan, reached);
+        Ok(())
+    }
+
     fn readers(self: Box<Self>, count: usize) -> Result<Vec<Box<dyn Reader>>, ConnectError> {
         let wanted = |field: &Arc<Field>| self.projection.as_ref().is_none_or(|columns| columns.contains(field.name()));
         let schema = Arc::new(Schema::new(self.schema.fields().iter().filter(|field| wanted(field)).cloned().collect::<Vec<_>>()));
-        let queue = Arc::new(Mutex::new(self.files.into_iter().collect::<VecDeque<_>>()));
-        let reader = |_| BatchReader {
+        let queue = Arc::new(Mutex::new(self.work()));
+        let reader = |number| BatchReader {
+            progress: Progress::new(number, &self.reached),
             io: self.ctx.io.clone(),
             stop: self.ctx.stop.clone(),
             schema: schema.clone(),
@@ -102,7 +139,7 @@ impl Source for BatchSource {
 }
 
 /// Rows of such files have no byte offset, so that the split counts rows.
-fn split(file: &FoundFile) -> Arc<Split> {
+fn split(file: &Work) -> Arc<Split> {
     Arc::new(Split::Generated { name: file.path.display().to_string(), part: 0 })
 }
 
@@ -112,13 +149,15 @@ struct BatchReader {
     stop: watch::Receiver<bool>,
     /// Columns that are wanted.
     schema: SchemaRef,
-    queue: Arc<Mutex<VecDeque<FoundFile>>>,
+    queue: Arc<Mutex<VecDeque<Work>>>,
     open: OpenBatches,
     current: Option<Claim>,
+    progress: Progress,
 }
 
 /// A file that is being read.
 struct Claim {
+    number: usize,
     split: Arc<Split>,
     batches: mpsc::Receiver<Result<RecordBatch, ConnectError>>,
     rows: i64,
@@ -146,16 +185,22 @@ impl Reader for BatchReader {
             let Some(batch) = claim.batches.recv().await else {
                 let empty = RecordBatch::new_empty(self.schema.clone());
                 let last = SourceBatch { split_ended: true, ..SourceBatch::new(empty, claim.split.clone(), Vec::new().into()) };
+                self.progress.finish(claim.number);
                 self.current = None;
                 return Ok(Some(last));
             };
             let rows = batch?;
             let from = claim.rows;
             claim.rows += rows.num_rows() as i64;
+            self.progress.at(claim.number, Place { at: claim.rows as u64, header: 0 });
             let offsets: Vec<i64> = (from..claim.rows).collect();
             let bytes = std::mem::take(&mut claim.bytes);
             return Ok(Some(SourceBatch { bytes, ..SourceBatch::new(rows, claim.split.clone(), offsets.into()) }));
         }
+    }
+
+    fn positions(&self) -> Vec<SplitPosition> {
+        self.progress.positions()
     }
 
     fn unclaimed(&self) -> bool {
@@ -164,13 +209,14 @@ impl Reader for BatchReader {
 }
 
 impl BatchReader {
-    fn begin(&mut self, file: FoundFile) {
+    fn begin(&mut self, file: Work) {
         let (sender, batches) = mpsc::channel(MAX_BATCHES);
-        self.current = Some(Claim { split: split(&file), batches, rows: 0, bytes: file.length as usize });
+        self.current =
+            Some(Claim { number: file.number, split: split(&file), batches, rows: file.place.at as i64, bytes: file.length as usize });
         let (schema, open) = (self.schema.clone(), self.open);
         self.io.spawn_blocking(move || {
             let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-            let opened = open(&file.path, Some(&columns));
+            let opened = open(&file.path, Some(&columns), file.place.at);
             let batches = match opened {
                 Ok((_, batches)) => batches,
                 Err(message) => {

@@ -32,6 +32,8 @@ pub enum Piece {
     TooLong {
         /// Offset of its first byte.
         start: u64,
+        /// Offset of the next line's.
+        end: u64,
         /// Its beginning.
         beginning: Vec<u8>,
     },
@@ -46,6 +48,20 @@ impl Piece {
         }
     }
 
+    /// The offset in the file that a position in it stands for.
+    pub fn offset(&self, at: usize) -> u64 {
+        match self {
+            Piece::Block { start, .. } => start + at as u64,
+            Piece::TooLong { start, end, .. } => {
+                if at == 0 {
+                    *start
+                } else {
+                    *end
+                }
+            }
+        }
+    }
+
     /// Nothing in it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -54,6 +70,10 @@ impl Piece {
 
 /// Reads a chunk in whole lines. `send` gives false when nobody listens any more. Blocks.
 pub fn read_lines(chunk: &Chunk, send: &mut dyn FnMut(Piece) -> bool) -> std::io::Result<()> {
+    if let Some(place) = chunk.resume {
+        // A place is where a line starts.
+        return lines(&mut *open_at(chunk, place.at)?, chunk.range.end, place.at, Vec::new(), send);
+    }
     let (mut input, mut start) = open(chunk)?;
     if chunk.range.start > 0 {
         // A line that began before the range belongs to the chunk before.
@@ -72,21 +92,36 @@ pub fn read_lines(chunk: &Chunk, send: &mut dyn FnMut(Piece) -> bool) -> std::io
     lines(&mut *input, chunk.range.end, start, rest, send)
 }
 
-/// Reads a whole file in blocks that are cut anywhere. Blocks.
+/// Reads a whole file in blocks that are cut anywhere; where it was read before, its header and the rest. Blocks.
 pub fn read_bytes(chunk: &Chunk, send: &mut dyn FnMut(Piece) -> bool) -> std::io::Result<()> {
-    let (mut input, mut start) = open(chunk)?;
+    let Some(place) = chunk.resume else { return bytes_to(chunk, u64::MAX, send).map(drop) };
+    match bytes_to(chunk, place.header, send)? {
+        true => blocks(&mut *open_at(chunk, place.at)?, place.at, Vec::new(), send).map(drop),
+        false => Ok(()),
+    }
+}
+
+/// The file up to an offset; false if nobody listens any more.
+fn bytes_to(chunk: &Chunk, end: u64, send: &mut dyn FnMut(Piece) -> bool) -> std::io::Result<bool> {
+    let (input, mut start) = open(chunk)?;
+    let mut input = input.take(end);
     let mut rest = Vec::new();
     for _ in 0..chunk.skip_lines {
-        match skip_line(&mut *input, &mut rest)? {
+        match skip_line(&mut input, &mut rest)? {
             Some((passed, kept)) => (start, rest) = (start + passed, kept),
-            None => return Ok(()),
+            None => return Ok(true),
         }
     }
+    blocks(&mut input, start, rest, send)
+}
+
+/// The rest of an input, of which `rest` has been read and begins at `start`; false if nobody listens any more.
+fn blocks(input: &mut dyn Read, mut start: u64, mut rest: Vec<u8>, send: &mut dyn FnMut(Piece) -> bool) -> std::io::Result<bool> {
     loop {
         let mut bytes = std::mem::take(&mut rest);
-        fill(&mut *input, &mut bytes)?;
+        fill(input, &mut bytes)?;
         if bytes.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         if start == 0 && bytes.starts_with(BYTE_ORDER_MARK) {
             bytes.drain(..BYTE_ORDER_MARK.len());
@@ -94,7 +129,7 @@ pub fn read_bytes(chunk: &Chunk, send: &mut dyn FnMut(Piece) -> bool) -> std::io
         }
         let length = bytes.len() as u64;
         if !send(Piece::Block { start, bytes, utf8: false }) {
-            return Ok(());
+            return Ok(false);
         }
         start += length;
     }
@@ -105,9 +140,22 @@ fn open(chunk: &Chunk) -> std::io::Result<(Box<dyn Read + Send>, u64)> {
     if chunk.range.start == 0 || chunk.compression != Compression::None {
         return Ok((chunk.compression.open(&chunk.path)?, 0));
     }
-    let mut file = std::fs::File::open(&chunk.path)?;
-    let before = file.seek(SeekFrom::Start(chunk.range.start - 1))?;
-    Ok((Box::new(file), before))
+    let before = chunk.range.start - 1;
+    Ok((open_at(chunk, before)?, before))
+}
+
+/// The input from an offset on.
+fn open_at(chunk: &Chunk, at: u64) -> std::io::Result<Box<dyn Read + Send>> {
+    if chunk.compression == Compression::None {
+        let mut file = std::fs::File::open(&chunk.path)?;
+        file.seek(SeekFrom::Start(at))?;
+        return Ok(Box::new(file));
+    }
+    let mut input = chunk.compression.open(&chunk.path)?;
+    match std::io::copy(&mut (&mut input).take(at), &mut std::io::sink())? {
+        passed if passed == at => Ok(input),
+        passed => Err(std::io::Error::other(format!("it was read up to byte {at}, and has only {passed}"))),
+    }
 }
 
 /// Passes over a line, of which `held` has been read: how many bytes it had, and what was read beyond it. `None`: the file ended.
@@ -156,11 +204,13 @@ fn lines(input: &mut dyn Read, end: u64, mut start: u64, mut held: Vec<u8>, send
             }
             None if held.len() > MAX_ROW_BYTES => {
                 let beginning = held[..MAX_ELEMENT_BYTES].to_vec();
-                if !send(Piece::TooLong { start, beginning }) {
+                let next = skip_line(input, &mut held)?;
+                let end = next.as_ref().map_or(u64::MAX, |(passed, _)| start + passed);
+                if !send(Piece::TooLong { start, end, beginning }) {
                     return Ok(());
                 }
-                match skip_line(input, &mut held)? {
-                    Some((passed, rest)) => (start, held) = (start + passed, rest),
+                match next {
+                    Some((_, rest)) => (start, held) = (end, rest),
                     None => return Ok(()),
                 }
             }
@@ -185,8 +235,8 @@ mod tests {
     use std::sync::Arc;
 
     fn chunk(path: &std::path::Path, range: Range<u64>, skip_lines: u64) -> Chunk {
-        let split = Arc::new(Split::File { path: path.display().to_string() });
-        Chunk { split, path: path.into(), compression: Compression::None, range, skip_lines }
+        let split = Arc::new(Split::File { path: path.display().to_string(), start: range.start as i64 });
+        Chunk { split, path: path.into(), compression: Compression::None, range, skip_lines, number: 0, resume: None }
     }
 
     fn read(path: &std::path::Path, range: Range<u64>, skip_lines: u64) -> Vec<(u64, Vec<u8>)> {
@@ -200,7 +250,7 @@ mod tests {
                         at += line.len() as u64;
                     }
                 }
-                Piece::TooLong { start, beginning } => found.push((start, beginning)),
+                Piece::TooLong { start, beginning, .. } => found.push((start, beginning)),
             }
             true
         })

@@ -2,11 +2,12 @@
 
 use super::blocks::Piece;
 use crate::ConnectError;
+use crate::batch_rows::BatchRows;
 use crate::format::csv_read::{CsvDecoder, CsvFormat, CsvRecords, Step};
 use crate::format::json_read::JsonDecoder;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use pelton_core::batch::{MAX_ROW_BYTES, MAX_ROWS, TARGET_BYTES};
+use pelton_core::batch::{MAX_ROW_BYTES, TARGET_BYTES};
 use pelton_core::fault::{FormatError, MAX_ELEMENT_BYTES};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +42,11 @@ pub trait Decode: Send {
 
     /// The batch so far.
     fn take(&mut self) -> Decoded;
+
+    /// Where the file's header ends, where it has one that later records need.
+    fn header_end(&self) -> u64 {
+        0
+    }
 }
 
 /// Offsets, errors and the question whether a batch is full: the same for all formats.
@@ -50,13 +56,15 @@ struct Tally {
     errors: Vec<FormatError>,
     error_bytes: usize,
     full: bool,
+    rows: BatchRows,
 }
 
 impl Tally {
     fn row(&mut self, offset: i64, length: usize, bytes: impl FnOnce() -> usize) {
         self.offsets.push(offset);
+        self.full |= self.offsets.len() >= self.rows.most;
         if self.offsets.len().is_multiple_of(ROWS_A_LOOK) || length > LARGE_ROW_BYTES {
-            self.full |= self.offsets.len() >= MAX_ROWS || bytes() >= TARGET_BYTES;
+            self.full |= bytes() >= TARGET_BYTES;
         }
     }
 
@@ -64,11 +72,12 @@ impl Tally {
         let element = element[..element.len().min(MAX_ELEMENT_BYTES)].to_vec();
         self.error_bytes += element.len() + message.len();
         self.errors.push(FormatError { element, message, offset, time: None });
-        self.full |= self.errors.len() >= MAX_ROWS || self.error_bytes >= TARGET_BYTES;
+        self.full |= self.errors.len() >= self.rows.most || self.error_bytes >= TARGET_BYTES;
     }
 
     fn take(&mut self) -> (Vec<i64>, Vec<FormatError>) {
-        let taken = std::mem::take(self);
+        let next = Tally { rows: self.rows.next(), ..Tally::default() };
+        let taken = std::mem::replace(self, next);
         (taken.offsets, taken.errors)
     }
 }
@@ -168,7 +177,7 @@ impl Decode for LineDecode {
 
     fn feed(&mut self, piece: &Piece, from: usize) -> Result<usize, ConnectError> {
         let (start, bytes, utf8) = match piece {
-            Piece::TooLong { start, beginning } => {
+            Piece::TooLong { start, beginning, .. } => {
                 self.tally.error(beginning, too_long(), *start as i64);
                 return Ok(beginning.len());
             }
@@ -207,6 +216,7 @@ pub struct CsvDecode {
     records: CsvRecords,
     started: bool,
     has_header: bool,
+    header_end: u64,
     /// The record's text from earlier blocks, for its error.
     begun: Vec<u8>,
     tally: Tally,
@@ -223,6 +233,7 @@ impl CsvDecode {
             records: CsvRecords::new(format, 0),
             started: false,
             has_header: false,
+            header_end: 0,
             begun: Vec::new(),
             tally: Tally::default(),
         }
@@ -259,6 +270,7 @@ impl CsvDecode {
         }
         self.decoder.set_header(&names);
         self.has_header = true;
+        self.header_end = self.records.at().unsigned_abs();
         Ok(())
     }
 
@@ -291,7 +303,7 @@ pub fn header_names(records: &CsvRecords) -> Vec<String> {
 impl Decode for CsvDecode {
     fn begin(&mut self, path: PathBuf) {
         self.path = path;
-        (self.started, self.has_header) = (false, false);
+        (self.started, self.has_header, self.header_end) = (false, false, 0);
         self.begun.clear();
     }
 
@@ -302,6 +314,9 @@ impl Decode for CsvDecode {
         if !self.started {
             self.records = CsvRecords::new(self.format, *start as i64);
             self.started = true;
+        } else if from == 0 {
+            // After the header comes what was not read before.
+            self.records.go_to(*start as i64);
         }
         let mut at = from;
         while at < bytes.len() && !self.tally.full {
@@ -328,6 +343,10 @@ impl Decode for CsvDecode {
             }
         }
         Ok(())
+    }
+
+    fn header_end(&self) -> u64 {
+        self.header_end
     }
 
     fn take(&mut self) -> Decoded {

@@ -16,22 +16,9 @@ pub struct FoundFile {
 /// so that a sink's temporaries are never read.
 pub fn find(base_dir: &Path, pattern: &str) -> Result<Vec<FoundFile>, ConnectError> {
     let full = absolute(base_dir, pattern)?;
-    // A name with brackets or stars in it that exists is meant as it stands.
-    if !pattern.contains(['*', '?', '[']) || full.exists() {
-        return Ok(vec![readable(full)?]);
-    }
-    let text = full.to_str().ok_or_else(|| ConnectError::user(format!("the path {} is not UTF-8", full.display()), "rename it"))?;
-    let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-    let paths = glob::glob_with(text, options).map_err(|error| {
-        ConnectError::user(format!("`{pattern}` is no glob: {error}"), "write a star for any part of a name, such as DIR/*.json")
-    })?;
-    let mut files = Vec::new();
-    for path in paths {
-        let path = path.map_err(|error| ConnectError::of_file("search", error.path(), error.error()))?;
-        if !path.is_dir() {
-            files.push(readable(path)?);
-        }
-    }
+    let Some(paths) = paths(&full, pattern)? else { return Ok(vec![readable(full)?]) };
+    let files = paths.into_iter().filter(|path| !path.is_dir()).map(readable);
+    let mut files = files.collect::<Result<Vec<_>, _>>()?;
     if files.is_empty() {
         return Err(ConnectError::user(
             format!("no file matches {}", full.display()),
@@ -40,6 +27,21 @@ pub fn find(base_dir: &Path, pattern: &str) -> Result<Vec<FoundFile>, ConnectErr
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
+}
+
+/// What a pattern matches, directories too; `full` is the same as a path. `None`: it names one file, which may not exist.
+pub fn paths(full: &Path, pattern: &str) -> Result<Option<Vec<PathBuf>>, ConnectError> {
+    // A name with brackets or stars in it that exists is meant as it stands.
+    if !pattern.contains(['*', '?', '[']) || full.exists() {
+        return Ok(None);
+    }
+    let text = full.to_str().ok_or_else(|| ConnectError::user(format!("the path {} is not UTF-8", full.display()), "rename it"))?;
+    let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    let paths = glob::glob_with(text, options).map_err(|error| {
+        ConnectError::user(format!("`{pattern}` is no glob: {error}"), "write a star for any part of a name, such as DIR/*.json")
+    })?;
+    let paths = paths.map(|path| path.map_err(|error| ConnectError::of_file("search", error.path(), error.error())));
+    paths.collect::<Result<Vec<_>, _>>().map(Some)
 }
 
 /// A path in a config as one of this machine.

@@ -1,6 +1,6 @@
 //! The files that a pattern matches, for those who want to know of them and not to read them: here no file is an answer too.
 
-use super::find::absolute;
+use super::find::{absolute, paths};
 use crate::ConnectError;
 use std::path::Path;
 
@@ -18,17 +18,9 @@ pub struct MatchedFile {
 /// The files of a path or glob, in the order of their names. Blocks.
 pub fn match_files(base_dir: &Path, pattern: &str) -> Result<Vec<MatchedFile>, ConnectError> {
     let full = absolute(base_dir, pattern)?;
-    if !pattern.contains(['*', '?', '[']) || full.exists() {
-        return Ok(matched(base_dir, pattern, &full)?.into_iter().collect());
-    }
-    let text = full.to_str().ok_or_else(|| ConnectError::user(format!("the path {} is not UTF-8", full.display()), "rename it"))?;
-    let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-    let paths = glob::glob_with(text, options).map_err(|error| {
-        ConnectError::user(format!("`{pattern}` is no glob: {error}"), "write a star for any part of a name, such as DIR/*.json")
-    })?;
+    let found = paths(&full, pattern)?.unwrap_or_else(|| vec![full]);
     let mut files = Vec::new();
-    for path in paths {
-        let path = path.map_err(|error| ConnectError::of_file("search", error.path(), error.error()))?;
+    for path in found {
         files.extend(matched(base_dir, pattern, &path)?);
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -1,17 +1,13 @@
-//! One file on its way: rows are encoded on the worker, bytes are written on the I/O runtime, one buffer behind.
+//! One file on its way: rows are encoded on the worker and written through an [`Output`].
 
+use super::output::Output;
 use super::publish;
 use crate::ConnectError;
 use arrow::array::RecordBatch;
 use pelton_core::{Instant, RowError};
 use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
-
-/// A buffer goes to the disk at this size. Two exist for each open file: one filling, one being written.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// Rows as the bytes of a file, in order.
 pub trait Encode: Send {
@@ -23,24 +19,17 @@ pub trait Encode: Send {
 
     /// What comes after all rows.
     fn end(&mut self, out: &mut Vec<u8>) -> Result<(), String>;
-}
 
-/// A buffer on its way to the disk; file and buffer come back.
-type Writing = JoinHandle<std::io::Result<(File, Vec<u8>)>>;
+    /// The bytes of rows follow from those rows alone, so that another encoder can write on behind them.
+    fn appends(&self) -> bool;
+}
 
 /// An open file under its hidden name. Dropped without `publish` or `remove` it removes the file.
 pub struct Part {
     io: Handle,
     encode: Box<dyn Encode>,
     temporary: Temporary,
-    /// What messages name: the hidden file, or the pipe or device.
-    path: PathBuf,
-    file: Option<File>,
-    writing: Option<Writing>,
-    buffer: Vec<u8>,
-    spare: Vec<u8>,
-    /// Bytes so far.
-    pub bytes: u64,
+    output: Output,
     /// Rows so far.
     pub rows: u64,
     /// When it was begun.
@@ -70,7 +59,7 @@ impl Part {
             File::create_new(&created).map_err(|error| ConnectError::of_file("write", &created, &error))
         })
         .await?;
-        Part::begin(io, file, path.clone(), Temporary(Some(path)), encode, begun)
+        Part::begin(io, file, path.clone(), Temporary(Some(path)), encode, begun).await
     }
 
     /// Writes into a pipe or a device; waits for somebody to read a pipe.
@@ -78,10 +67,10 @@ impl Part {
         let opened = path.clone();
         let open = move || File::options().write(true).open(&opened).map_err(|error| ConnectError::of_file("write", &opened, &error));
         let file = on(&io, open).await?;
-        Part::begin(io, file, path, Temporary(None), encode, begun)
+        Part::begin(io, file, path, Temporary(None), encode, begun).await
     }
 
-    fn begin(
+    async fn begin(
         io: Handle,
         file: File,
         path: PathBuf,
@@ -89,76 +78,52 @@ impl Part {
         mut encode: Box<dyn Encode>,
         begun: Instant,
     ) -> Result<Part, ConnectError> {
-        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
-        encode.begin(&mut buffer).map_err(ConnectError::internal)?;
-        let bytes = buffer.len() as u64;
-        Ok(Part { io, encode, temporary, path, file: Some(file), writing: None, buffer, spare: Vec::new(), bytes, rows: 0, begun })
+        let mut output = Output::new(io.clone(), path, file);
+        output.append(|out| encode.begin(out).map_err(ConnectError::internal)).await?;
+        Ok(Part { io, encode, temporary, output, rows: 0, begun })
     }
 
     /// Adds rows of a batch.
     pub async fn write(&mut self, batch: &RecordBatch, picked: &[u32]) -> Result<Vec<RowError>, ConnectError> {
-        let before = self.buffer.len();
-        let errors = self.encode.rows(batch, picked, &mut self.buffer).map_err(ConnectError::internal)?;
+        let Part { encode, output, .. } = self;
+        let errors = output.append(|out| encode.rows(batch, picked, out).map_err(ConnectError::internal)).await?;
         self.rows += (picked.len() - errors.len()) as u64;
-        self.bytes += (self.buffer.len() - before) as u64;
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.hand_over().await?;
-        }
         Ok(errors)
     }
 
+    /// Everything written so far is where a pipe or a device leads to.
+    pub async fn flush(&mut self) -> Result<(), ConnectError> {
+        self.output.flush().await
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.output.bytes
+    }
+
     /// Completes the file and gives it its name. A crash leaves the whole file or none.
-    pub async fn publish(mut self, name: PathBuf) -> Result<(), ConnectError> {
-        let before = self.buffer.len();
-        self.encode.end(&mut self.buffer).map_err(ConnectError::internal)?;
-        self.bytes += (self.buffer.len() - before) as u64;
-        self.hand_over().await?;
-        self.settle().await?;
-        let file = self.file.take().ok_or_else(|| ConnectError::internal("a part without its file"))?;
-        // A stream has no other name to get.
-        let Some(path) = self.temporary.0.clone() else { return Ok(()) };
-        on(&self.io, move || {
-            file.sync_all().map_err(|error| ConnectError::of_file("write", &path, &error))?;
-            publish::rename(&path, &name)
-        })
-        .await?;
-        self.temporary.0 = None;
+    pub async fn publish(self, name: PathBuf) -> Result<(), ConnectError> {
+        let Part { io, mut encode, mut temporary, mut output, .. } = self;
+        output.append(|out| encode.end(out).map_err(ConnectError::internal)).await?;
+        // A stream has no other name to get, and cannot be made durable.
+        let Some(path) = temporary.0.clone() else { return output.flush().await };
+        output.close().await?;
+        on(&io, move || publish::rename(&path, &name)).await?;
+        temporary.0 = None;
         Ok(())
     }
 
     /// Bytes that the end of the file will add are not known before; for roll sizes this is near enough.
     pub fn is_at_least(&self, bytes: u64) -> bool {
-        self.bytes >= bytes
+        self.output.bytes >= bytes
     }
 
     /// Removes the file.
     pub async fn remove(mut self) {
         // What was being written must end first, or it would be written to a file without a name.
-        let _ = self.settle().await;
+        let _ = self.output.settle().await;
         let temporary = std::mem::replace(&mut self.temporary, Temporary(None));
         let _ = self.io.spawn_blocking(move || drop(temporary)).await;
-    }
-
-    /// Sends the buffer to the disk, once the one before is there.
-    async fn hand_over(&mut self) -> Result<(), ConnectError> {
-        self.settle().await?;
-        let mut file = self.file.take().ok_or_else(|| ConnectError::internal("a part without its file"))?;
-        let mut buffer = std::mem::replace(&mut self.buffer, std::mem::take(&mut self.spare));
-        self.writing = Some(self.io.spawn_blocking(move || {
-            file.write_all(&buffer)?;
-            buffer.clear();
-            Ok((file, buffer))
-        }));
-        Ok(())
-    }
-
-    async fn settle(&mut self) -> Result<(), ConnectError> {
-        let Some(writing) = &mut self.writing else { return Ok(()) };
-        let written = writing.await.map_err(ConnectError::internal)?;
-        self.writing = None;
-        let (file, buffer) = written.map_err(|error| ConnectError::of_file("write", &self.path, &error))?;
-        (self.file, self.spare) = (Some(file), buffer);
-        Ok(())
     }
 }
 

@@ -2,21 +2,24 @@
 //!
 //! Bounded input: one file, published at the end. Unbounded input: parts, each published when it is large or old enough; where
 //! the input has fixed windows, each window has parts of its own. A part that is not published is not visible, so a reader of
-//! the final names never meets half a file.
+//! the final names never meets half a file. With checkpoints a shard is an [`EpochSink`] instead, unless it writes into a pipe or a device.
 
-use super::part::{Encode, Part, on};
+use super::epochs::EpochSink;
+use super::open_part::MakeEncode;
+use super::part::{Part, on};
 use super::publish::{Disposition, Naming};
 use crate::ConnectError;
+use crate::commit::Staged;
 use crate::sink::{Sink, SinkContext, SinkSummary};
 use async_trait::async_trait;
-use pelton_core::{Batch, Duration, Instant, RowError, Window, WindowFn};
+use pelton_core::{Batch, Duration, Epoch, Instant, RowError, Window, WindowFn};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Parts that are open at once, each with a file and two buffers: enough for late rows of some windows.
-const MAX_OPEN_PARTS: usize = 16;
+pub(super) const MAX_OPEN_PARTS: usize = 16;
 /// Numbers that are tried to find a free name; beyond it the directory is not in order.
-const MAX_NAMES_TRIED: u32 = 100_000;
+pub(super) const MAX_NAMES_TRIED: u32 = 100_000;
 
 /// What the config of a file sink says, whatever the format.
 #[derive(Clone, Debug)]
@@ -30,9 +33,6 @@ pub struct FileOptions {
     /// And at this age.
     pub roll_interval: Duration,
 }
-
-/// Makes the encoder of a new file.
-pub type MakeEncode = Box<dyn Fn() -> Result<Box<dyn Encode>, String> + Send + Sync>;
 
 /// One shard.
 pub struct FileSink {
@@ -51,24 +51,37 @@ pub struct FileSink {
     summary: SinkSummary,
 }
 
+/// Opens a shard; nothing becomes visible, unless it is written into a pipe or a device.
+pub async fn open(options: FileOptions, make_encode: MakeEncode, ctx: SinkContext) -> Result<Box<dyn Sink>, ConnectError> {
+    let path = super::find::absolute(&ctx.base_dir, &options.path)?;
+    if path.is_dir() {
+        return Err(ConnectError::user(
+            format!("cannot write {}: it is a directory", path.display()),
+            format!("give the beginning of the files' names, such as {}/part", path.display()),
+        ));
+    }
+    let naming = Naming { path, shard: ctx.shard, shards: ctx.shards };
+    let stream = naming.is_stream();
+    if stream && ctx.shards > 1 {
+        return Err(ConnectError::user(
+            format!("{} is no file, and cannot have {} shards", naming.path.display(), ctx.shards),
+            "leave out `num_shards`",
+        ));
+    }
+    match ctx.exactly_once.clone() {
+        Some(once) if !stream => Ok(Box::new(EpochSink::open(options, make_encode, naming, ctx, &once).await?)),
+        _ => Ok(Box::new(FileSink::open(options, make_encode, naming, stream, ctx).await?)),
+    }
+}
+
 impl FileSink {
-    /// Opens the shard; nothing becomes visible.
-    pub async fn open(options: FileOptions, make_encode: MakeEncode, ctx: SinkContext) -> Result<FileSink, ConnectError> {
-        let path = super::find::absolute(&ctx.base_dir, &options.path)?;
-        if path.is_dir() {
-            return Err(ConnectError::user(
-                format!("cannot write {}: it is a directory", path.display()),
-                format!("give the beginning of the files' names, such as {}/part", path.display()),
-            ));
-        }
-        let naming = Naming { path, shard: ctx.shard, shards: ctx.shards };
-        let stream = naming.is_stream();
-        if stream && ctx.shards > 1 {
-            return Err(ConnectError::user(
-                format!("{} is no file, and cannot have {} shards", naming.path.display(), ctx.shards),
-                "leave out `num_shards`",
-            ));
-        }
+    async fn open(
+        options: FileOptions,
+        make_encode: MakeEncode,
+        naming: Naming,
+        stream: bool,
+        ctx: SinkContext,
+    ) -> Result<FileSink, ConnectError> {
         let disposition = options.disposition.unwrap_or(if ctx.unbounded { Disposition::Append } else { Disposition::Truncate });
         let looking = naming.clone();
         let mut earlier = on(&ctx.io, move || looking.earlier()).await?;
@@ -99,7 +112,7 @@ impl FileSink {
             if self.parts.len() >= MAX_OPEN_PARTS {
                 self.publish_oldest().await?;
             }
-            let encode = (self.make_encode)().map_err(|message| self.cannot_write(&message))?;
+            let encode = (self.make_encode)(&self.ctx.schema).map_err(|message| cannot_write(&self.ctx, &message))?;
             let part = if self.stream {
                 Part::into_stream(self.ctx.io.clone(), self.naming.path.clone(), encode, self.now).await?
             } else {
@@ -108,10 +121,6 @@ impl FileSink {
             self.parts.insert(window, part);
         }
         self.parts.get_mut(&window).ok_or_else(|| ConnectError::internal("a part vanished"))
-    }
-
-    fn cannot_write(&self, message: &str) -> ConnectError {
-        ConnectError::user(format!("{}: {message}", self.ctx.transform), "map the field to another type, or drop it")
     }
 
     async fn publish_oldest(&mut self) -> Result<(), ConnectError> {
@@ -126,7 +135,7 @@ impl FileSink {
         let Some(part) = self.parts.remove(&window) else { return Ok(()) };
         if self.stream {
             self.summary.rows += part.rows;
-            self.summary.bytes += part.bytes;
+            self.summary.bytes += part.bytes();
             self.summary.files.push(self.naming.path.to_string_lossy().into_owned());
             return part.publish(self.naming.path.clone()).await;
         }
@@ -164,21 +173,11 @@ impl FileSink {
         Ok(())
     }
 
-    /// The rows of each part. Windows are kept apart in unbounded input only: a bounded run has one file a shard.
     fn by_part(&self, batch: &Batch) -> BTreeMap<Option<Instant>, Vec<u32>> {
-        let rows = batch.num_rows() as u32;
-        if !self.ctx.unbounded || self.stream || self.ctx.window == WindowFn::Global {
-            return BTreeMap::from([(None, (0..rows).collect())]);
+        match self.stream {
+            true => BTreeMap::from([(None, (0..batch.num_rows() as u32).collect())]),
+            false => by_part(&self.ctx, batch),
         }
-        let mut parts: BTreeMap<Option<Instant>, Vec<u32>> = BTreeMap::new();
-        for row in 0..rows {
-            let window: Window = match &batch.windows {
-                Some(windows) => windows.table[windows.index[row as usize] as usize],
-                None => self.ctx.window.assign(Instant::from_micros_saturating(batch.times[row as usize])),
-            };
-            parts.entry(Some(window.start)).or_default().push(row);
-        }
-        parts
     }
 }
 
@@ -214,6 +213,22 @@ impl Sink for FileSink {
         Ok(())
     }
 
+    /// Rows go into a pipe or a device at least once: at a barrier those before it have arrived there.
+    async fn prepare(&mut self, _epoch: Epoch, last: bool) -> Result<Staged, ConnectError> {
+        for part in self.parts.values_mut() {
+            part.flush().await?;
+        }
+        let windows: Vec<Option<Instant>> = self.parts.keys().copied().filter(|_| last).collect();
+        for window in windows {
+            self.publish(window).await?;
+        }
+        Ok(Staged::default())
+    }
+
+    fn written(&self) -> SinkSummary {
+        self.summary.clone()
+    }
+
     async fn finish(mut self: Box<Self>) -> Result<SinkSummary, ConnectError> {
         let windows: Vec<Option<Instant>> = self.parts.keys().copied().collect();
         for window in windows {
@@ -229,9 +244,31 @@ impl Sink for FileSink {
     }
 }
 
+/// The rows of each part. Windows are kept apart in unbounded input only: a bounded run has one file a shard.
+pub(super) fn by_part(ctx: &SinkContext, batch: &Batch) -> BTreeMap<Option<Instant>, Vec<u32>> {
+    let rows = batch.num_rows() as u32;
+    if !ctx.unbounded || ctx.window == WindowFn::Global {
+        return BTreeMap::from([(None, (0..rows).collect())]);
+    }
+    let mut parts: BTreeMap<Option<Instant>, Vec<u32>> = BTreeMap::new();
+    for row in 0..rows {
+        let window: Window = match &batch.windows {
+            Some(windows) => windows.table[windows.index[row as usize] as usize],
+            None => ctx.window.assign(Instant::from_micros_saturating(batch.times[row as usize])),
+        };
+        parts.entry(Some(window.start)).or_default().push(row);
+    }
+    parts
+}
+
+/// A column that the format has no form for.
+pub(super) fn cannot_write(ctx: &SinkContext, message: &str) -> ConnectError {
+    ConnectError::user(format!("{}: {message}", ctx.transform), "map the field to another type, or drop it")
+}
+
 /// The time that the first parts are named after; later ones have that of the last tick.
 #[allow(clippy::disallowed_methods, reason = "the connector is at the edge, where processing time comes in")]
-fn wall_clock() -> Instant {
+pub(super) fn wall_clock() -> Instant {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Instant::from_micros_saturating(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,18 +1,30 @@
 //! A source of files: chunks in a shared queue, and readers that claim them.
 
 use super::blocks::{Piece, read_bytes, read_lines};
-use super::chunk::{Chunk, ChunkQueue};
+use super::chunk::{Chunk, ChunkQueue, Layout};
 use super::decode::Decode;
+use super::restart::{Place, Plan, Progress, Reached};
 use crate::ConnectError;
 use crate::source::{Reader, Source, SourceBatch, SourceContext};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use pelton_core::Split;
+use pelton_core::catalog::KeySpec;
+use pelton_core::{Split, SplitPosition};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 /// Pieces between the thread that reads and the worker that decodes: one to work on while the next is read, and one in hand.
 const MAX_PIECES: usize = 2;
+
+/// The key that every reader of lines and records has.
+pub const PATH: KeySpec =
+    KeySpec { name: "path", required: true, doc: "Path or glob of the files; relative paths start at the working directory." };
+/// The same of files that may be compressed.
+pub const COMPRESSION: KeySpec = KeySpec {
+    name: "compression",
+    required: false,
+    doc: "`auto` (default: by the extensions .gz, .gzip, .zst, .zstd), `none`, `gzip` or `zstd`.",
+};
 
 /// Makes a decoder of the wanted columns; `None` wants all of them.
 pub type MakeDecode = Box<dyn Fn(Option<&[String]>) -> Result<Box<dyn Decode>, String> + Send>;
@@ -23,8 +35,12 @@ pub struct FileSource {
     pub ctx: SourceContext,
     /// Every column.
     pub schema: SchemaRef,
+    /// How files are cut and opened.
+    pub layout: Layout,
     /// All of the work.
-    pub chunks: Vec<Chunk>,
+    pub plan: Plan,
+    /// What of it an earlier life has done.
+    pub reached: Reached,
     /// Pieces end where lines end.
     pub in_lines: bool,
     /// Its decoders.
@@ -43,17 +59,37 @@ impl Source for FileSource {
     }
 
     fn splits(&self) -> Vec<Arc<Split>> {
-        self.chunks.iter().map(|chunk| chunk.split.clone()).collect()
+        self.layout.chunks(&self.plan, &self.reached).into_iter().map(|chunk| chunk.split).collect()
     }
 
     fn project(&mut self, columns: &[String]) {
         self.projection = Some(columns.to_vec());
     }
 
+    fn plan(&self) -> Vec<u8> {
+        self.plan.to_bytes()
+    }
+
+    fn restore(&mut self, plan: &[u8], positions: Vec<SplitPosition>) -> Result<(), ConnectError> {
+        let plan = Plan::from_bytes(plan)?;
+        if let (Some(then), Some(now)) = (&plan.columns, &self.plan.columns)
+            && then != now
+        {
+            return Err(ConnectError::user(
+                format!("{}: the columns that the files show are {now}; when the pipeline began they were {then}", self.ctx.transform),
+                "give `schema` with the columns as they were",
+            ));
+        }
+        let reached = Reached::of(&positions)?;
+        plan.check(&reached)?;
+        (self.plan, self.reached) = (plan, reached);
+        Ok(())
+    }
+
     fn readers(self: Box<Self>, count: usize) -> Result<Vec<Box<dyn Reader>>, ConnectError> {
-        let queue = Arc::new(ChunkQueue::new(self.chunks));
+        let queue = Arc::new(ChunkQueue::new(self.layout.chunks(&self.plan, &self.reached)));
         let mut readers: Vec<Box<dyn Reader>> = Vec::with_capacity(count);
-        for _ in 0..count {
+        for number in 0..count {
             let decode = (self.make_decode)(self.projection.as_deref())
                 .map_err(|message| ConnectError::user(format!("{}: {message}", self.ctx.transform), "change the types in `schema`"))?;
             readers.push(Box::new(FileReader {
@@ -63,6 +99,7 @@ impl Source for FileSource {
                 in_lines: self.in_lines,
                 decode,
                 current: None,
+                progress: Progress::new(number, &self.reached),
             }));
         }
         Ok(readers)
@@ -77,11 +114,15 @@ struct FileReader {
     in_lines: bool,
     decode: Box<dyn Decode>,
     current: Option<Claim>,
+    progress: Progress,
 }
 
 /// A chunk that is being read.
 struct Claim {
+    number: usize,
     split: Arc<Split>,
+    /// Everything before this offset is decoded.
+    at: u64,
     pieces: mpsc::Receiver<Result<Piece, ConnectError>>,
     piece: Option<(Piece, usize)>,
     bytes: usize,
@@ -108,6 +149,7 @@ impl Reader for FileReader {
                 let next = self.decode.feed(piece, *at)?;
                 claim.bytes += next - *at;
                 *at = next;
+                claim.at = piece.offset(next);
                 if piece.len() <= next {
                     claim.piece = None;
                 }
@@ -136,6 +178,10 @@ impl Reader for FileReader {
         }
     }
 
+    fn positions(&self) -> Vec<SplitPosition> {
+        self.progress.positions()
+    }
+
     fn unclaimed(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -154,7 +200,7 @@ impl FileReader {
     fn begin(&mut self, chunk: Chunk) {
         let (sender, pieces) = mpsc::channel(MAX_PIECES);
         self.decode.begin(chunk.path.clone());
-        self.current = Some(Claim { split: chunk.split.clone(), pieces, piece: None, bytes: 0, ended: false });
+        self.current = Some(Claim { number: chunk.number, split: chunk.split.clone(), at: 0, pieces, piece: None, bytes: 0, ended: false });
         let in_lines = self.in_lines;
         self.io.spawn_blocking(move || {
             let mut send = |piece| sender.blocking_send(Ok(piece)).is_ok();
@@ -169,10 +215,15 @@ impl FileReader {
     fn emit(&mut self) -> SourceBatch {
         let decoded = self.decode.take();
         let claim = self.current.as_mut().expect("only a claimed chunk gives batches");
+        let split_ended = claim.ended && claim.piece.is_none();
+        match split_ended {
+            true => self.progress.finish(claim.number),
+            false => self.progress.at(claim.number, Place { at: claim.at, header: self.decode.header_end() }),
+        }
         SourceBatch {
             errors: decoded.errors,
             bytes: std::mem::take(&mut claim.bytes),
-            split_ended: claim.ended && claim.piece.is_none(),
+            split_ended,
             ..SourceBatch::new(decoded.rows, claim.split.clone(), decoded.offsets.into())
         }
     }

@@ -144,6 +144,16 @@ impl CsvRecords {
         &self.output[start..self.ends[position]]
     }
 
+    /// Offset of the next byte.
+    pub fn at(&self) -> i64 {
+        self.at
+    }
+
+    /// The next input comes from this offset: where it was, or where a record starts.
+    pub fn go_to(&mut self, at: i64) {
+        self.at = at;
+    }
+
     /// Offset of the last record's first byte.
     pub fn start(&self) -> i64 {
         self.start

@@ -95,6 +95,24 @@ pub fn name(data_type: &DataType) -> String {
     }
 }
 
+/// The columns and their types as one text, nested ones too: equal for equal columns.
+pub fn describe(schema: &Schema) -> String {
+    fields(schema.fields())
+}
+
+fn fields(fields: &Fields) -> String {
+    let one = |field: &FieldRef| format!("{}: {}", field.name(), whole_name(field.data_type()));
+    format!("{{{}}}", fields.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+fn whole_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::List(item) => format!("list of {}", whole_name(item.data_type())),
+        DataType::Struct(inner) => fields(inner),
+        other => name(other),
+    }
+}
+
 fn is_json_schema(entries: &Map<String, Value>) -> bool {
     entries.get("properties").is_some_and(Value::is_object) || entries.get("type").and_then(Value::as_str) == Some("object")
 }

@@ -4,10 +4,12 @@
 //! moment that differs by device and cycle. What happens meanwhile arrives all at once when it is back, or with
 //! `burst_on_return: false` each event `offline_duration` late.
 //!
-//! Invariant: which events arrive, and how often, does not depend on the number of parts; only their order does.
+//! Invariant: which events arrive, and how often, does not depend on the number of parts; only their order does. What devices hold
+//! at a moment follows from the seed, so that three numbers say where arrivals go on.
 
 use super::model::Model;
 use super::random::Random;
+use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -54,12 +56,23 @@ impl Lag {
 }
 
 /// One event as it arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrival {
     /// Number of the event.
     pub index: u64,
     /// Its line is cut off.
     pub malformed: bool,
+}
+
+/// Where the arrivals of a part go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrivalPlace {
+    /// The next event that no device has had yet.
+    next: u64,
+    /// The last of the held events that arrived: when, and its number. All that are held come after it.
+    last_held: Option<(i64, u64)>,
+    /// Has arrived once and comes again.
+    again: Option<Arrival>,
 }
 
 /// The events of one part, in the order of their arrival.
@@ -70,13 +83,39 @@ pub struct Arrivals {
     step: u64,
     end: Option<u64>,
     held: BinaryHeap<Reverse<(i64, u64)>>,
+    last_held: Option<(i64, u64)>,
     again: Option<Arrival>,
 }
 
 impl Arrivals {
     /// Part `part` of `parts`: every `parts`-th event, of `count` or without end.
     pub fn new(seed: u64, lag: Lag, part: u64, parts: u64, count: Option<u64>) -> Arrivals {
-        Arrivals { seed, lag, next: part, step: parts, end: count, held: BinaryHeap::new(), again: None }
+        Arrivals { seed, lag, next: part, step: parts, end: count, held: BinaryHeap::new(), last_held: None, again: None }
+    }
+
+    /// Where they go on.
+    pub fn place(&self) -> ArrivalPlace {
+        ArrivalPlace { next: self.next, last_held: self.last_held, again: self.again }
+    }
+
+    /// Goes on where arrivals of the same part were.
+    pub fn go_to(&mut self, place: ArrivalPlace, model: &Model) {
+        let first = self.next;
+        (self.next, self.last_held, self.again) = (place.next, place.last_held, place.again);
+        if self.lag.offline_share <= 0.0 {
+            return;
+        }
+        // What is held was not yet due when the last event was taken, and no event is held for longer than its device is offline.
+        let oldest = model.regular_time(self.next.saturating_sub(self.step)).saturating_sub(self.lag.offline_micros);
+        let mut index = self.next;
+        while index > first && model.regular_time(index - self.step) >= oldest {
+            index -= self.step;
+            let time = model.regular_time(index);
+            let due = self.lag.arrival(self.seed, model.device(index), time);
+            if due > time && self.last_held.is_none_or(|last| (due, index) > last) {
+                self.held.push(Reverse((due, index)));
+            }
+        }
     }
 
     /// The next event; `None` when all have arrived.
@@ -98,7 +137,10 @@ impl Arrivals {
             let ended = self.end.is_some_and(|end| self.next >= end);
             let time = model.regular_time(self.next);
             match self.held.peek() {
-                Some(Reverse((due, _))) if ended || *due <= time => return self.held.pop().map(|Reverse((_, index))| index),
+                Some(Reverse((due, _))) if ended || *due <= time => {
+                    self.last_held = self.held.pop().map(|Reverse(held)| held);
+                    return self.last_held.map(|(_, index)| index);
+                }
                 _ if ended => return None,
                 _ => {}
             }
@@ -162,5 +204,25 @@ mod tests {
             .count();
         assert!((900..1_600).contains(&late), "{late}");
         assert_eq!(arrivals(Lag::NONE, 1).concat().iter().map(|arrival| arrival.index).collect::<Vec<_>>(), (0..5_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn arrivals_go_on_where_they_were() {
+        for (burst, part) in [(true, 0), (false, 2)] {
+            let lag = Lag { burst, ..LAG };
+            let model = Model::new(Kind::Iot, 3, Instant::from_micros_saturating(0), 1_000, 0, 20);
+            let begin = || Arrivals::new(3, lag, part, 3, Some(5_000));
+            let mut arrivals = begin();
+            let all: Vec<Arrival> = std::iter::from_fn(|| arrivals.next(&model)).collect();
+            let mut arrivals = begin();
+            for at in 0..=all.len() {
+                let mut other = begin();
+                other.go_to(arrivals.place(), &model);
+                let most = if at % 100 == 0 { all.len() } else { 30 };
+                let rest: Vec<Arrival> = std::iter::from_fn(|| other.next(&model)).take(most).collect();
+                assert_eq!(rest, all[at..(at + most).min(all.len())], "{at}");
+                arrivals.next(&model);
+            }
+        }
     }
 }

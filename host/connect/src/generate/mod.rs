@@ -2,13 +2,14 @@
 //!
 //! - [`model`]: what the events are. [`lag`]: when they arrive. [`random`]: where both get their numbers.
 //!
-//! Invariant: the events of a config are the same whatever the rate and the parallelism.
+//! Invariant: the events of a config are the same whatever the rate and the parallelism, and however often reading was interrupted.
 
 mod lag;
 mod model;
-mod random;
+pub(crate) mod random;
 
 use crate::ConnectError;
+use crate::batch_rows::BatchRows;
 use crate::file::decode::text_schema;
 use crate::format::json_read::JsonDecoder;
 use crate::format::schema;
@@ -17,13 +18,15 @@ use crate::source::{Reader, Source, SourceBatch, SourceContext};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
-use lag::{Arrivals, Lag, MAX_HELD};
+use lag::{ArrivalPlace, Arrivals, Lag, MAX_HELD};
 use model::{Clock, Kind, Model};
-use pelton_core::batch::{MAX_ROWS, TARGET_BYTES};
+use pelton_core::batch::TARGET_BYTES;
 use pelton_core::catalog::{ConfigFault, ConnectorSpec, KeySpec, Role};
 use pelton_core::fault::FormatError;
-use pelton_core::{Duration, Instant, Split};
+use pelton_core::{Duration, Instant, Split, SplitPosition};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// With a rate, events are sent this often: an eye sees no steps, and a batch has some rows.
@@ -69,6 +72,7 @@ pub static SPEC: ConnectorSpec = ConnectorSpec {
     ],
     has_errors: true,
     endless: |config| config.get("count").is_none_or(Value::is_null),
+    timed: false,
     check: |config| read(config).1,
 };
 
@@ -153,20 +157,42 @@ pub async fn open(config: Value, ctx: SourceContext) -> Result<Box<dyn Source>, 
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Instant::from_micros_saturating(since.as_micros() as i64)
     });
-    let model = Model::new(options.kind, options.seed, start, options.interval_micros, options.jitter_micros, options.devices);
+    let model = options.model(start);
     let schema = if options.lines { text_schema() } else { schema::nullable(&model.schema()) };
     let split = |part| Arc::new(Split::Generated { name: ctx.transform.clone(), part });
     let splits = (0..options.parts as u32).map(split).collect();
-    Ok(Box::new(EventSource { ctx, options, model: Arc::new(model), schema, projection: None, splits }))
+    let places = HashMap::new();
+    Ok(Box::new(EventSource { ctx, options, start, model: Arc::new(model), schema, projection: None, splits, places }))
+}
+
+/// What the events follow from. `count` and `rate` may change from start to start: they only say how many come, and when.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Plan {
+    /// In microseconds; the moment of the first start, if the config says `now`.
+    start: i64,
+    /// `start` was said.
+    given: bool,
+    /// Everything else, as one text.
+    config: String,
+}
+
+/// Where a part goes on.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Place {
+    arrivals: ArrivalPlace,
+    sent: u64,
 }
 
 struct EventSource {
     ctx: SourceContext,
     options: Options,
+    start: Instant,
     model: Arc<Model>,
     schema: SchemaRef,
     projection: Option<Vec<String>>,
     splits: Vec<Arc<Split>>,
+    /// Where parts go on, by the id of their split.
+    places: HashMap<String, Place>,
 }
 
 impl Source for EventSource {
@@ -186,13 +212,38 @@ impl Source for EventSource {
         self.projection = Some(columns.to_vec());
     }
 
+    fn plan(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.now_planned()).expect("numbers and text are JSON")
+    }
+
+    fn restore(&mut self, plan: &[u8], positions: Vec<SplitPosition>) -> Result<(), ConnectError> {
+        let (then, now): (Plan, Plan) = (serde_json::from_slice(plan).map_err(ConnectError::internal)?, self.now_planned());
+        if then.config != now.config || (now.given && then.start != now.start) {
+            return Err(ConnectError::user(
+                format!("{}: its config would make other events than those that it has begun with", self.ctx.transform),
+                "only `count`, `rate` and `format` may change; put the rest back as it was, or begin anew with an empty state",
+            ));
+        }
+        self.start = Instant::from_micros_saturating(then.start);
+        self.model = Arc::new(self.options.model(self.start));
+        for position in positions {
+            self.places.insert(position.split, serde_json::from_slice(&position.position).map_err(ConnectError::internal)?);
+        }
+        Ok(())
+    }
+
     fn readers(self: Box<Self>, count: usize) -> Result<Vec<Box<dyn Reader>>, ConnectError> {
         let mut dealt: Vec<Vec<Part>> = (0..count.max(1)).map(|_| Vec::new()).collect();
         let (parts, options) = (self.options.parts, &self.options);
         for (number, split) in self.splits.iter().enumerate() {
-            let arrivals = Arrivals::new(options.seed, options.lag, number as u64, parts, options.count);
+            let mut arrivals = Arrivals::new(options.seed, options.lag, number as u64, parts, options.count);
+            let place = self.places.get(&split.id());
+            if let Some(place) = place {
+                arrivals.go_to(place.arrivals, &self.model);
+            }
+            let sent = place.map_or(0, |place| place.sent);
             let reader = number % dealt.len();
-            dealt[reader].push(Part { split: split.clone(), arrivals, sent: 0 });
+            dealt[reader].push(Part { split: split.clone(), arrivals, sent, sent_before: sent, paused: false });
         }
         let mut readers: Vec<Box<dyn Reader>> = Vec::with_capacity(dealt.len());
         for parts in dealt {
@@ -204,16 +255,30 @@ impl Source for EventSource {
                 rate: options.rate.map(|rate| rate / options.parts as f64),
                 started: None,
                 parts,
+                ended: Vec::new(),
                 turn: 0,
                 clock: Clock::default(),
                 line: Vec::new(),
+                batch: BatchRows::default(),
             }));
         }
         Ok(readers)
     }
 }
 
+impl Options {
+    fn model(&self, start: Instant) -> Model {
+        Model::new(self.kind, self.seed, start, self.interval_micros, self.jitter_micros, self.devices)
+    }
+}
+
 impl EventSource {
+    fn now_planned(&self) -> Plan {
+        let Options { kind, seed, interval_micros, parts, devices, lag, jitter_micros, .. } = &self.options;
+        let config = format!("{:?}", (kind, seed, interval_micros, parts, devices, lag, jitter_micros));
+        Plan { start: self.start.micros(), given: self.options.start.is_some(), config }
+    }
+
     fn rows(&self) -> Result<Rows, ConnectError> {
         let projection = self.projection.as_deref();
         if self.options.lines {
@@ -260,6 +325,16 @@ struct Part {
     split: Arc<Split>,
     arrivals: Arrivals,
     sent: u64,
+    /// In earlier lives of the process: the rate is kept from the start of this one.
+    sent_before: u64,
+    paused: bool,
+}
+
+impl Part {
+    fn position(&self) -> SplitPosition {
+        let place = Place { arrivals: self.arrivals.place(), sent: self.sent };
+        SplitPosition { split: self.split.id(), position: serde_json::to_vec(&place).expect("numbers are JSON") }
+    }
 }
 
 /// Gives the events of some parts in turn.
@@ -267,6 +342,8 @@ struct EventReader {
     model: Arc<Model>,
     rows: Rows,
     parts: Vec<Part>,
+    /// Where parts have ended.
+    ended: Vec<SplitPosition>,
     turn: usize,
     stop: tokio::sync::watch::Receiver<bool>,
     io: tokio::runtime::Handle,
@@ -275,6 +352,7 @@ struct EventReader {
     started: Option<std::time::Instant>,
     clock: Clock,
     line: Vec<u8>,
+    batch: BatchRows,
 }
 
 #[async_trait]
@@ -289,7 +367,7 @@ impl Reader for EventReader {
                 return Ok(Some(self.batch(due)));
             }
             // The timer runs on the I/O runtime: a worker's own need not have one.
-            let pause = self.io.spawn(tokio::time::sleep(PACE));
+            let pause = self.io.spawn(async { tokio::time::sleep(PACE).await });
             pause.await.map_err(ConnectError::internal)?;
         }
     }
@@ -298,23 +376,32 @@ impl Reader for EventReader {
         self.parts.iter().map(|part| part.split.clone()).collect()
     }
 
+    fn pause(&mut self, splits: &[Arc<Split>]) -> bool {
+        self.parts.iter_mut().for_each(|part| part.paused = splits.iter().any(|split| Arc::ptr_eq(split, &part.split)));
+        true
+    }
+
+    fn positions(&self) -> Vec<SplitPosition> {
+        self.parts.iter().map(Part::position).chain(self.ended.iter().cloned()).collect()
+    }
+
     fn unclaimed(&self) -> bool {
         false
     }
 }
 
 impl EventReader {
-    /// How many events the next part in turn may send now. Parts that are ahead of the clock pass their turn.
+    /// How many events the next part in turn may send now. Parts that are paused, or ahead of the clock, pass their turn.
     #[allow(clippy::disallowed_methods, reason = "a rate is kept by the clock")]
     fn due(&mut self) -> usize {
-        let Some(rate) = self.rate else { return MAX_ROWS };
         let elapsed = self.started.get_or_insert_with(std::time::Instant::now).elapsed();
-        let allowed = (elapsed.as_secs_f64() * rate) as u64 + 1;
+        let allowed = self.rate.map_or(u64::MAX, |rate| (elapsed.as_secs_f64() * rate) as u64 + 1);
         for _ in 0..self.parts.len() {
             self.turn %= self.parts.len();
-            let due = allowed.saturating_sub(self.parts[self.turn].sent);
-            if due > 0 {
-                return (due as usize).min(MAX_ROWS);
+            let part = &self.parts[self.turn];
+            let due = allowed.saturating_sub(part.sent - part.sent_before);
+            if due > 0 && !part.paused {
+                return due.min(self.batch.most as u64) as usize;
             }
             self.turn += 1;
         }
@@ -322,6 +409,7 @@ impl EventReader {
     }
 
     fn batch(&mut self, most: usize) -> SourceBatch {
+        self.batch = self.batch.next();
         self.turn %= self.parts.len();
         let part = &mut self.parts[self.turn];
         let (mut offsets, mut errors, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -347,7 +435,7 @@ impl EventReader {
         let rows = self.rows.finish(offsets.len());
         let batch = SourceBatch { errors, bytes, split_ended: ended, ..SourceBatch::new(rows, part.split.clone(), offsets.into()) };
         match ended {
-            true => drop(self.parts.remove(self.turn)),
+            true => self.ended.push(self.parts.remove(self.turn).position()),
             false => self.turn += 1,
         }
         batch

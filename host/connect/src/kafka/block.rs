@@ -37,6 +37,8 @@ pub struct Block {
     pub bad_headers: Vec<u32>,
     /// Bytes of the records.
     pub bytes: usize,
+    /// Where reading goes on after it. Behind the last record there may be markers of transactions, and gaps.
+    pub next: i64,
     /// The client had no more records of this partition when the block was closed.
     pub caught_up: bool,
     /// No more records come from this partition.
@@ -122,7 +124,7 @@ impl BlockBuilder {
     }
 
     /// The block; the builder is empty again.
-    pub fn finish(&mut self) -> Block {
+    pub fn finish(&mut self, next: i64) -> Block {
         Block {
             partition: self.partition,
             offsets: std::mem::take(&mut self.offsets),
@@ -132,6 +134,7 @@ impl BlockBuilder {
             headers: self.headers.as_mut().map(|headers| Arc::new(headers.finish()) as ArrayRef),
             bad_headers: std::mem::take(&mut self.bad_headers),
             bytes: std::mem::take(&mut self.bytes),
+            next,
             caught_up: false,
             ended: false,
         }

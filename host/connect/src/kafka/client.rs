@@ -8,11 +8,12 @@ use pelton_core::catalog::nearest;
 use rdkafka::client::Client;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::ProducerContext;
-use rdkafka::{ClientContext, Statistics};
+use rdkafka::producer::{ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext, Statistics, TopicPartitionList};
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -45,11 +46,17 @@ pub struct Events {
     /// Brokers are lost or refuse us; cleared by the first answer.
     is_down: AtomicBool,
     is_lost: AtomicBool,
+    /// It was said that the consumer group takes no offsets.
+    commit_failed: AtomicBool,
     ends: Mutex<HashMap<i32, i64>>,
     /// Offset of the last report that a partition's end was reached; read by the thread that is handed the report.
     end_reached_at: AtomicI64,
     /// Records handed to the client and neither delivered nor failed.
     pub in_flight: AtomicU64,
+    /// Of a client: all records that were ever handed to it.
+    pub handed: AtomicU64,
+    /// Of a client: those of them that were acknowledged.
+    acknowledged: AtomicU64,
     delivery_failure: Mutex<Option<String>>,
     /// Wakes whoever waits for a delivery.
     pub delivered: tokio::sync::Notify,
@@ -66,12 +73,25 @@ impl Events {
             refused: Mutex::default(),
             is_down: AtomicBool::new(false),
             is_lost: AtomicBool::new(false),
+            commit_failed: AtomicBool::new(false),
             ends: Mutex::default(),
             end_reached_at: AtomicI64::new(-1),
             in_flight: AtomicU64::new(0),
+            handed: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
             delivery_failure: Mutex::default(),
             delivered: tokio::sync::Notify::new(),
         })
+    }
+
+    /// For another client of the same connector.
+    pub fn of_topic(&self, topic: &str) -> Arc<Events> {
+        Events::new(&self.transform, &self.servers, topic)
+    }
+
+    /// Full name of the transform.
+    pub fn transform(&self) -> &str {
+        &self.transform
     }
 
     /// The last offset to be read from a partition plus one, as the broker last told.
@@ -112,6 +132,11 @@ impl Events {
     /// The first record that could not be delivered.
     pub fn delivery_failure(&self) -> Option<String> {
         lock(&self.delivery_failure).clone()
+    }
+
+    /// Of a client: how many of the records that were handed to it are not acknowledged, whatever became of them.
+    pub fn unacknowledged(&self) -> u64 {
+        self.handed.load(Ordering::Acquire).saturating_sub(self.acknowledged.load(Ordering::Acquire))
     }
 
     /// A broker has answered: ends the state in which the loss of brokers was reported.
@@ -237,25 +262,72 @@ fn end_offset(reason: &str) -> Option<i64> {
     rest.split(' ').next()?.parse().ok()
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        let Err(error) = result else { return };
+        if !self.0.commit_failed.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                transform = self.0.transform,
+                topic = self.0.topic,
+                %error,
+                "the consumer group does not take the positions, so tools that show its lag are wrong; the pipeline does not depend on it"
+            );
+        }
+    }
+}
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = ();
+    /// Of the sink that sent the record: several may share a client.
+    type DeliveryOpaque = Arc<Events>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, sender: Arc<Events>) {
         use rdkafka::Message;
         match result {
-            Ok(_) => self.0.answered(),
+            Ok(_) => {
+                self.0.acknowledged.fetch_add(1, Ordering::AcqRel);
+                self.0.answered();
+            }
             Err((error, message)) => {
                 let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), describe);
                 let help = delivery_help(error.rdkafka_error_code());
-                lock(&self.0.delivery_failure).get_or_insert_with(|| {
+                lock(&sender.delivery_failure).get_or_insert_with(|| {
                     format!("a record for topic {} partition {} was not delivered: {reason}{help}", message.topic(), message.partition())
                 });
             }
         }
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.0.delivered.notify_one();
+        sender.in_flight.fetch_sub(1, Ordering::AcqRel);
+        sender.delivered.notify_one();
+    }
+}
+
+/// A producer that anybody may let go of: its thread is joined on drop and its queue waited for, which is no work for a worker.
+pub struct SharedProducer {
+    producer: Option<ThreadedProducer<Context>>,
+    /// What the client reported of its connections; deliveries are reported to who sent.
+    pub events: Arc<Events>,
+    io: tokio::runtime::Handle,
+}
+
+impl SharedProducer {
+    /// A client with these settings. Blocks for a moment.
+    pub fn start(settings: &ClientConfig, events: &Arc<Events>, io: &tokio::runtime::Handle) -> Result<SharedProducer, KafkaError> {
+        let producer = settings.create_with_context(Context(events.clone()))?;
+        Ok(SharedProducer { producer: Some(producer), events: events.clone(), io: io.clone() })
+    }
+}
+
+impl Deref for SharedProducer {
+    type Target = ThreadedProducer<Context>;
+
+    fn deref(&self) -> &ThreadedProducer<Context> {
+        self.producer.as_ref().expect("taken on drop only")
+    }
+}
+
+impl Drop for SharedProducer {
+    fn drop(&mut self) {
+        let producer = self.producer.take();
+        self.io.spawn_blocking(move || drop(producer));
     }
 }
 
@@ -355,6 +427,12 @@ pub fn offsets(client: &Client<Context>, topic: &str, partition: i32) -> Result<
 #[allow(clippy::disallowed_methods)]
 pub fn deadline(after: Duration) -> std::time::Instant {
     std::time::Instant::now() + after
+}
+
+/// The time until then.
+#[allow(clippy::disallowed_methods)]
+pub fn until(deadline: std::time::Instant) -> Duration {
+    deadline.saturating_duration_since(std::time::Instant::now())
 }
 
 /// Whether the moment has come.

@@ -33,6 +33,17 @@ pub enum Start {
     Latest,
 }
 
+/// What becomes of a position that the broker no longer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutOfRange {
+    /// The pipeline stops with the reason.
+    Stop,
+    /// Reading goes on at the oldest record that the broker keeps.
+    Earliest,
+    /// Reading goes on after the newest.
+    Latest,
+}
+
 /// Column of values in the formats RAW and STRING; Beam's name.
 pub const PAYLOAD: &str = "payload";
 
@@ -55,6 +66,10 @@ pub struct ReadConfig {
     pub stop_at_end: bool,
     /// End after this time.
     pub max_read_time: Option<std::time::Duration>,
+    /// How often to look for new partitions.
+    pub discover_interval: std::time::Duration,
+    /// What becomes of a position that the broker no longer has.
+    pub out_of_range: OutOfRange,
     /// What a tombstone becomes.
     pub tombstones: Tombstones,
     /// Names of the columns about the record.
@@ -95,7 +110,15 @@ pub struct WriteConfig {
     pub headers: Option<String>,
     /// Column with the partition.
     pub partition: Option<String>,
+    /// Where decisions about epochs are kept.
+    pub progress_topic: String,
 }
+
+/// `discover_interval` where the config names none.
+const DISCOVER_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// `progress_topic` where the config names none.
+const PROGRESS_TOPIC: &str = "__pelton_progress";
 
 const fn required(name: &'static str, doc: &'static str) -> KeySpec {
     KeySpec { name, required: true, doc }
@@ -131,6 +154,14 @@ pub const READ_KEYS: &[KeySpec] = &[
     ),
     optional("stop_at_end", "Read to the ends that the partitions have at the start, then end; makes the source bounded. Default: false."),
     optional("max_read_time_seconds", "End after this many seconds; makes the source bounded."),
+    optional(
+        "discover_interval",
+        "How often to look for partitions that were added to the topic, such as `30s`; they are read from their beginning. Default: 30s.",
+    ),
+    optional(
+        "on_offset_out_of_range",
+        "When the broker no longer has the records that come next: `stop` (with what is wanted and what there is), or go on at the `earliest` or `latest` there are. Default: `stop`.",
+    ),
 ];
 
 /// Keys of `WriteToKafka`.
@@ -153,6 +184,10 @@ pub const WRITE_KEYS: &[KeySpec] = &[
     optional(
         "producer_config_updates",
         "Properties of librdkafka's producer, such as `linger.ms`, `compression.type`, `security.protocol`; those that Pelton owns are refused.",
+    ),
+    optional(
+        "progress_topic",
+        "With `delivery: exactly_once`, the compacted topic where Pelton keeps which epochs were decided; created if it is not there. Default: `__pelton_progress`.",
     ),
 ];
 
@@ -211,7 +246,7 @@ pub fn read(config: &Value, faults: &mut Vec<ConfigFault>) -> ReadConfig {
     }
     check_columns(&columns, format, faults);
     ReadConfig {
-        topic: topic(config, faults),
+        topic: topic(config, "topic", faults),
         bootstrap_servers: servers(config, faults),
         client: client(config, Client::Consumer),
         format,
@@ -225,6 +260,14 @@ pub fn read(config: &Value, faults: &mut Vec<ConfigFault>) -> ReadConfig {
         ),
         stop_at_end: flag(config, "stop_at_end", faults),
         max_read_time: seconds(config, "max_read_time_seconds", faults),
+        discover_interval: interval(config, "discover_interval", faults).unwrap_or(DISCOVER_INTERVAL),
+        out_of_range: choice(
+            config,
+            "on_offset_out_of_range",
+            &[("stop", OutOfRange::Stop), ("earliest", OutOfRange::Earliest), ("latest", OutOfRange::Latest)],
+            OutOfRange::Stop,
+            faults,
+        ),
         tombstones: choice(config, "tombstones", &[("error", Tombstones::Error), ("null", Tombstones::Null)], Tombstones::Error, faults),
         columns,
     }
@@ -233,13 +276,17 @@ pub fn read(config: &Value, faults: &mut Vec<ConfigFault>) -> ReadConfig {
 /// Takes what can be taken and adds the faults; the result counts only when there are none.
 pub fn write(config: &Value, faults: &mut Vec<ConfigFault>) -> WriteConfig {
     WriteConfig {
-        topic: topic(config, faults),
+        topic: topic(config, "topic", faults),
         bootstrap_servers: servers(config, faults),
         client: client(config, Client::Producer),
         format: format(config, faults),
         key: text(config, "key", faults),
         headers: text(config, "headers", faults),
         partition: text(config, "partition_field", faults),
+        progress_topic: match config.get("progress_topic") {
+            None | Some(Value::Null) => PROGRESS_TOPIC.into(),
+            Some(_) => topic(config, "progress_topic", faults),
+        },
     }
 }
 
@@ -271,15 +318,15 @@ impl RecordColumns {
 /// Rule of Kafka's `Topic.validate`.
 const MAX_TOPIC_LENGTH: usize = 249;
 
-fn topic(config: &Value, faults: &mut Vec<ConfigFault>) -> String {
-    let topic = text(config, "topic", faults).unwrap_or_default();
+fn topic(config: &Value, key: &str, faults: &mut Vec<ConfigFault>) -> String {
+    let topic = text(config, key, faults).unwrap_or_default();
     let legal = topic.len() <= MAX_TOPIC_LENGTH
         && topic != "."
         && topic != ".."
         && topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if !legal {
         faults.push(
-            ConfigFault::at(&["topic"], format!("`{topic}` cannot be the name of a topic"))
+            ConfigFault::at(&[key], format!("`{topic}` cannot be the name of a topic"))
                 .help(format!("letters, digits, `.`, `_` and `-`, at most {MAX_TOPIC_LENGTH}")),
         );
     }
@@ -350,6 +397,16 @@ fn seconds(config: &Value, key: &str, faults: &mut Vec<ConfigFault>) -> Option<s
         faults.push(ConfigFault::at(&[key], format!("`{key}` must be a number of seconds above 0")));
     }
     seconds
+}
+
+fn interval(config: &Value, key: &str, faults: &mut Vec<ConfigFault>) -> Option<std::time::Duration> {
+    let given = text(config, key, faults)?;
+    let parsed =
+        pelton_core::Duration::parse(&given).ok().and_then(|parsed| u64::try_from(parsed.micros()).ok()).filter(|micros| *micros > 0);
+    if parsed.is_none() {
+        faults.push(ConfigFault::at(&[key], format!("`{given}` is no `{key}`")).help("write a duration above 0, such as `30s` or `5m`"));
+    }
+    parsed.map(std::time::Duration::from_micros)
 }
 
 fn choice<T: Copy>(config: &Value, key: &str, choices: &[(&str, T)], default: T, faults: &mut Vec<ConfigFault>) -> T {

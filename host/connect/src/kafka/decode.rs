@@ -264,6 +264,7 @@ mod tests {
             headers: None,
             bad_headers: Vec::new(),
             bytes: 0,
+            next: 10 + rows as i64,
             caught_up: false,
             ended: false,
         }

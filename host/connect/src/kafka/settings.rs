@@ -35,7 +35,8 @@ impl Client {
     }
 }
 
-const POSITIONS: &str = "Pelton keeps the positions itself and commits no offsets to the consumer group";
+const POSITIONS: &str =
+    "Pelton keeps the positions itself; it commits them to the consumer group at checkpoints, for those who watch the lag";
 const ASSIGNED: &str = "Pelton assigns the partitions to its tasks; the consumer group is never joined";
 const SERVERS: &str = "use the transform's key `bootstrap_servers`";
 const FORMAT: &str = "a setting of Java clients; use the transform's key `format`";
@@ -159,6 +160,34 @@ pub fn client_config(bootstrap_servers: &str, settings: &Map<String, Value>) -> 
     config.set("bootstrap.servers", bootstrap_servers);
     config.set("allow.auto.create.topics", "false");
     config
+}
+
+/// Beginnings of names that say how to reach brokers, for any kind of client.
+const CONNECTION: &[&str] = &[
+    "api.version.",
+    "broker.",
+    "client.",
+    "connections.",
+    "debug",
+    "enable.sasl.",
+    "enable.ssl.",
+    "https.",
+    "log.",
+    "metadata.",
+    "reconnect.",
+    "resolve.",
+    "retry.",
+    "sasl.",
+    "security.",
+    "socket.",
+    "ssl.",
+];
+
+/// Those of the settings that say how to reach brokers, for a client of another kind.
+pub fn connection_config(bootstrap_servers: &str, settings: &Map<String, Value>) -> ClientConfig {
+    let of_connections = |name: &str| CONNECTION.iter().any(|beginning| name.starts_with(beginning));
+    let kept = settings.iter().filter(|(name, _)| of_connections(name)).map(|(name, value)| (name.clone(), value.clone()));
+    client_config(bootstrap_servers, &kept.collect())
 }
 
 /// Sets a property that the user did not set.

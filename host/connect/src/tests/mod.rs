@@ -1,7 +1,9 @@
 //! Whole connectors, opened by name as the runtime opens them.
 
+mod epochs;
 mod formats;
 mod generated;
+mod restarts;
 mod sinks;
 mod sources;
 
@@ -93,6 +95,7 @@ fn sink_context(runtime: &Runtime, dir: &Path, schema: SchemaRef) -> SinkContext
         window: WindowFn::Global,
         shard: 0,
         shards: 1,
+        exactly_once: None,
     }
 }
 

@@ -8,9 +8,10 @@
 //! hold     8 bytes, little endian, µs since the epoch; only with flag 4
 //! words    varint each, to the end: what the trigger remembers, in the order of its parts
 //! ```
-//! Varints are LEB128 of at most 10 bytes. Written once means readable for ever: a change is a new version.
+//! Varints are those of [`crate::varint`]. Written once means readable for ever: a change is a new version.
 
 use crate::time::Instant;
+use crate::varint;
 
 const VERSION: u8 = 1;
 const FINISHED: u8 = 1;
@@ -68,12 +69,12 @@ impl PaneState {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(self.finished, FINISHED) | flag(self.has_rows, HAS_ROWS) | flag(self.hold.is_some(), HAS_HOLD);
         out.extend([VERSION, flags]);
-        write_varint(out, self.index.unsigned_abs());
-        write_varint(out, self.nonspeculative.unsigned_abs());
+        varint::write(out, self.index.unsigned_abs());
+        varint::write(out, self.nonspeculative.unsigned_abs());
         if let Some(hold) = self.hold {
             out.extend(hold.micros().to_le_bytes());
         }
-        self.words.iter().for_each(|word| write_varint(out, *word));
+        self.words.iter().for_each(|word| varint::write(out, *word));
     }
 
     /// Reads a state that takes up all the bytes. [`super::PaneRule::decode`] also checks that it is of the rule's trigger.
@@ -103,29 +104,8 @@ impl PaneState {
     }
 }
 
-fn write_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 fn read_varint(rest: &mut &[u8]) -> Result<u64, PaneStateError> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, after) = rest.split_first().ok_or(PaneStateError::Damaged("it is cut off"))?;
-        *rest = after;
-        let part = u64::from(byte & 0x7f);
-        if part << shift >> shift != part {
-            return Err(PaneStateError::Damaged("a number is too large"));
-        }
-        value |= part << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(PaneStateError::Damaged("a number is too long"))
+    varint::read(rest).ok_or(PaneStateError::Damaged("a number is cut off or too large"))
 }
 
 fn read_count(rest: &mut &[u8]) -> Result<i64, PaneStateError> {

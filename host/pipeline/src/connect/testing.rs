@@ -97,15 +97,23 @@ impl Connector<'_, '_, '_, '_> {
             self.report.error(mark, format!("`{}` reads no input", self.items[item].spec.label()));
         }
         for reader in readers {
+            // Side inputs stay what they are.
+            let own = 1 + self.drafts[reader].sides.len();
             let window = self.drafts[reader].inputs.first().map(|input| input.draft);
             let window =
                 window.filter(|draft| self.items[item].windowing.is_some() && matches!(self.drafts[*draft].kind, Kind::Inserted(_)));
             match window {
                 Some(window) => {
                     self.drafts[window].inputs = vec![edge.clone()];
-                    self.drafts[reader].inputs.truncate(1);
+                    self.drafts[reader].inputs.truncate(own);
                 }
-                None => self.drafts[reader].inputs = vec![edge.clone()],
+                None => {
+                    self.drafts[reader].inputs.truncate(own);
+                    match self.drafts[reader].inputs.first_mut() {
+                        Some(first) => *first = edge.clone(),
+                        None => self.drafts[reader].inputs.push(edge.clone()),
+                    }
+                }
             }
         }
     }
@@ -118,7 +126,11 @@ impl Connector<'_, '_, '_, '_> {
     }
 
     fn inputs_of(&self, item: usize) -> Vec<Edge> {
-        self.readers_of(item).into_iter().flat_map(|reader| self.drafts[reader].inputs.clone()).collect()
+        let own = |reader: usize| {
+            let Draft { inputs, sides, .. } = &self.drafts[reader];
+            inputs[..inputs.len() - sides.len().min(inputs.len())].to_vec()
+        };
+        self.readers_of(item).into_iter().flat_map(own).collect()
     }
 
     fn keep_what_leads_to(&mut self, asserts: &[usize]) {

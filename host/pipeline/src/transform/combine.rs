@@ -1,16 +1,27 @@
 //! Combine.
 
 use super::Lowered;
-use crate::aggregate;
+use crate::aggregate::{self, Plugins};
 use crate::expression::{self, Dialect};
 use crate::fields::{Fields, texts};
 use crate::graph::{LATE, Transform};
-use crate::provider::Offered;
 use crate::report::Report;
 use crate::yaml::Entry;
 use pelton_core::time::Duration;
 
-pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, offered: &[Offered], report: &mut Report<'_>) -> Lowered {
+pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, plugins: &Plugins<'_>, report: &mut Report<'_>) -> Lowered {
+    let lowered = aggregates(fields, dialect, plugins, report);
+    let (Some(parts), Some(entry)) = (fields.count("fanout", 2, report), fields.get("fanout")) else { return lowered };
+    let Some(Transform::Combine { group_by, combine, .. }) = lowered.transform else { return lowered };
+    if let Some(list) = combine.iter().find(|aggregate| !aggregate.function.condenses()) {
+        let message = format!("`fanout` gains nothing with `{}`: the parts of a list hold all its rows", list.function.name());
+        report.error_with_help(entry.mark, message, Some("leave `fanout` out, or take lists in a `Combine` of their own".to_string()));
+    }
+    Lowered { transform: Some(Transform::Combine { group_by, combine, fanout: Some(parts) }), ..lowered }
+}
+
+/// What `group_by` and `combine` say.
+fn aggregates(fields: &mut Fields<'_>, dialect: Dialect, plugins: &Plugins<'_>, report: &mut Report<'_>) -> Lowered {
     let dialect = dialect.read(fields, report);
     let group_by = fields.require("group_by", report);
     let keys = group_by.map(|entry| texts(&entry.value, "`group_by`", report)).unwrap_or_default();
@@ -21,7 +32,7 @@ pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, offered: &[Offe
             if keys.iter().any(|(key, _)| *key == output.key) {
                 report.error(output.mark, format!("`{}` is a field of `group_by` already", output.key));
             }
-            aggregates.extend(aggregate::aggregate(output, dialect, offered, report));
+            aggregates.extend(aggregate::aggregate(output, dialect, plugins, report));
         }
         if entry.value.entries().is_some_and(<[Entry]>::is_empty) {
             report.error(entry.mark, "`combine` has no fields");
@@ -34,13 +45,13 @@ pub(super) fn combine(fields: &mut Fields<'_>, dialect: Dialect, offered: &[Offe
         }
         group_by.push((key.to_string(), expression::column(key, mark, report)));
     }
-    let transform = Transform::Combine { group_by, combine: aggregates };
+    let transform = Transform::Combine { group_by, combine: aggregates, fanout: None };
     Lowered { outputs: vec![LATE.to_string()], ..Lowered::plain(Some(transform)) }
 }
 
 /// As Combine, with levels; ours.
-pub(super) fn roll_up(fields: &mut Fields<'_>, dialect: Dialect, offered: &[Offered], report: &mut Report<'_>) -> Lowered {
-    let lowered = combine(fields, dialect, offered, report);
+pub(super) fn roll_up(fields: &mut Fields<'_>, dialect: Dialect, plugins: &Plugins<'_>, report: &mut Report<'_>) -> Lowered {
+    let lowered = aggregates(fields, dialect, plugins, report);
     let Some(entry) = fields.require("levels", report) else { return lowered };
     let mut levels: Vec<(String, Duration)> = Vec::new();
     for (name, mark) in texts(&entry.value, "`levels`", report) {
@@ -69,7 +80,7 @@ pub(super) fn roll_up(fields: &mut Fields<'_>, dialect: Dialect, offered: &[Offe
     let mut outputs: Vec<String> = levels.iter().map(|(name, _)| name.clone()).collect();
     outputs.extend(lowered.outputs);
     let transform = match lowered.transform {
-        Some(Transform::Combine { group_by, combine }) => Some(Transform::RollUp { group_by, combine, levels }),
+        Some(Transform::Combine { group_by, combine, .. }) => Some(Transform::RollUp { group_by, combine, levels }),
         other => other,
     };
     Lowered { outputs, has_main: false, ..Lowered::plain(transform) }

@@ -140,6 +140,11 @@ fn default(entry: &Entry, inner: bool, report: &mut Report<'_>) -> Option<Vec<(J
         );
         return None;
     }
+    values(entry, report)
+}
+
+/// `{column: value}`
+pub(super) fn values(entry: &Entry, report: &mut Report<'_>) -> Option<Vec<(JoinField, serde_json::Value)>> {
     let Some(entries) = entry.value.entries() else {
         let message = format!("`default` must be a mapping `{{column: value}}`, not {}", entry.value.kind());
         report.error(entry.value.mark, message);

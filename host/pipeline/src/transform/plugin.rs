@@ -1,5 +1,6 @@
 //! Transforms of plugins: the config is checked against what the plugin says of itself.
 
+use super::side_inputs::{self, SIDE_INPUTS};
 use super::{Lowered, error_handling, error_handling_of, own_config};
 use crate::expression;
 use crate::fields::{Fields, texts};
@@ -16,10 +17,16 @@ pub(super) fn plugin(spec: &Spec<'_>, offered: &Offered, report: &mut Report<'_>
     // Only for its complaint about what is no mapping.
     Fields::of(spec.config, spec.kind_mark, format!("the config of `{}`", spec.kind), report);
     let key = key(spec, offered, report);
-    let own = |name: &str| matches!(name, "error_handling" | "output_schema") || (name == KEY && key.is_some());
+    // A plugin may have a setting of this name; where it is known to, the setting is its own.
+    let sided = side_inputs::entry_of(spec).is_some() && !setting_of(offered, SIDE_INPUTS);
+    let own =
+        |name: &str| matches!(name, "error_handling" | "output_schema") || (name == KEY && key.is_some()) || (name == SIDE_INPUTS && sided);
     let mut config = own_config(spec, true);
     if let (Some(_), Some(map)) = (&key, config.as_object_mut()) {
         map.shift_remove(KEY);
+    }
+    if let (true, Some(map)) = (sided, config.as_object_mut()) {
+        map.shift_remove(SIDE_INPUTS);
     }
     let mut outputs = offered.known.as_ref().map(|known| known.outputs.clone()).unwrap_or_default();
     let error_output = error_handling(error_handling_of(spec), &outputs, report);
@@ -27,14 +34,20 @@ pub(super) fn plugin(spec: &Spec<'_>, offered: &Offered, report: &mut Report<'_>
         check_config(spec.config, spec.kind_mark, &known.config_schema, &own, report);
     }
     let key = key.unwrap_or_default();
-    if !key.is_empty() {
+    if !key.is_empty() || sided {
         if outputs.iter().any(|output| output == LATE) {
             report.error(spec.kind_mark, format!("the plugin's output `{LATE}` has the name of the output for rows that come too late"));
         }
         outputs.push(LATE.to_string());
     }
     let transform = Transform::Plugin { provider: offered.provider, transform: offered.transform.clone(), config, key };
-    Lowered { outputs, open: offered.known.is_none(), error_output, ..Lowered::plain(Some(transform)) }
+    let lowered = Lowered { outputs, open: offered.known.is_none(), error_output, ..Lowered::plain(Some(transform)) };
+    if sided { lowered.with_sides(spec, report) } else { lowered }
+}
+
+/// Whether the plugin has a setting of this name.
+fn setting_of(offered: &Offered, name: &str) -> bool {
+    offered.known.as_ref().is_some_and(|known| known.config_schema.get("properties").is_some_and(|all| all.get(name).is_some()))
 }
 
 fn given<'y>(spec: &Spec<'y>, name: &str) -> Option<&'y Entry> {
@@ -47,8 +60,7 @@ fn key(spec: &Spec<'_>, offered: &Offered, report: &mut Report<'_>) -> Option<Ve
     let given = given(spec, KEY);
     match offered.known.as_ref().map(|known| known.role) {
         Some(PluginRole::Stateless) => {
-            let known = offered.known.as_ref().and_then(|known| known.config_schema.get("properties")?.get("key"));
-            if let (Some(entry), None) = (given, known) {
+            if let (Some(entry), false) = (given, setting_of(offered, KEY)) {
                 let help = "only a transform that keeps state has a key".to_string();
                 report.error_with_help(entry.mark, format!("`{}` is stateless and has no `key`", spec.kind), Some(help));
                 return Some(vec![]);

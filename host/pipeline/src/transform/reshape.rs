@@ -3,19 +3,9 @@
 use crate::fields::{Fields, text};
 use crate::graph::{EmptyMatch, Transform};
 use crate::report::{Report, suggestion};
-use crate::yaml::Content;
 
 pub(super) fn reshuffle(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Transform> {
-    let buckets = fields.get("num_buckets").and_then(|entry| {
-        let number = match &entry.value.content {
-            Content::Number(number) => number.as_u64().filter(|number| *number > 0).and_then(|number| usize::try_from(number).ok()),
-            _ => None,
-        };
-        if number.is_none() {
-            report.error(entry.value.mark, "`num_buckets` must be a whole number of at least 1");
-        }
-        number
-    });
+    let buckets = fields.count("num_buckets", 1, report);
     Some(Transform::Reshuffle { buckets })
 }
 

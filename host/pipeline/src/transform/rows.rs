@@ -1,13 +1,14 @@
 //! Transforms that look at one row at a time: MapToFields, Filter, Partition, Explode.
 
 use super::Lowered;
+use super::side_inputs::SIDE_INPUTS;
 use crate::expression::{self, Dialect};
 use crate::fields::{Fields, texts};
 use crate::graph::Transform;
 use crate::report::Report;
 
 pub(super) fn map_to_fields(fields: &mut Fields<'_>, dialect: Dialect, report: &mut Report<'_>) -> Option<Transform> {
-    let dialect = dialect.read(fields, report);
+    let dialect = dialect.read(fields, report).beside(fields.get(SIDE_INPUTS).is_some());
     let append = fields.boolean("append", report).unwrap_or(false);
     let drop = fields.get("drop");
     let dropped = drop.map(|entry| texts(&entry.value, "`drop`", report)).unwrap_or_default();
@@ -32,7 +33,7 @@ pub(super) fn map_to_fields(fields: &mut Fields<'_>, dialect: Dialect, report: &
 }
 
 pub(super) fn filter(fields: &mut Fields<'_>, dialect: Dialect, report: &mut Report<'_>) -> Option<Transform> {
-    let dialect = dialect.read(fields, report);
+    let dialect = dialect.read(fields, report).beside(fields.get(SIDE_INPUTS).is_some());
     fields.not_yet("dependencies", report);
     let keep = fields.require("keep", report)?;
     Some(Transform::Filter { keep: expression::field(&keep.value, dialect, report)? })

@@ -196,8 +196,9 @@ fn windowing() {
     check(&with("{type: ⟦fxed, size: 3}"), &["there are no `fxed` windows; did you mean `fixed`?"]);
     check(&with("{type: sliding, size: 3, period: ⟦0}"), &["the period of a window must be more than 0"]);
     check(
-        &with("{type: sessions, ⟦gop: 3}").replace("{type: sessions, ⟦gop", "⟦{type: sessions, ⟦gop"),
-        &["`windowing` needs `gap`", "unknown key `gop`"],
+        // What is missing because of the slip is not told besides.
+        &with("{type: sessions, ⟦gop: 3}"),
+        &["unknown key `gop` of `windowing`; did you mean `gap`?"],
     );
     check(&with("{type: ⟦calendar, unit: days}"), &["Beam's `windowing` has no calendar windows"]);
     check(&with("⟦{type: fixed}"), &["`windowing` needs `size`"]);
@@ -431,8 +432,12 @@ fn options() {
     check(&with("{parallelism: ⟦0}"), &["`parallelism` must be a whole number from 1"]);
     check(&with("{memory: ⟦1 elephant}"), &["`memory` must be a size such as 512MiB"]);
     check(&with("{name: ⟦a/b}"), &["`a/b` is no name"]);
-    check(&with("{⟦checkpoint: {interval: 1s}}"), &["`checkpoint` is not available yet"]);
-    check(&with("{delivery: ⟦exactly_once}"), &["`delivery: exactly_once` is not available yet"]);
+    check(&with("{checkpoint: {interval: ⟦10ms}}"), &["`interval` must be from 100ms to 60s"]);
+    check(&with("{checkpoint: {retain: ⟦0}}"), &["`retain` must be a whole number from 1 to 1000"]);
+    check(&with("{checkpoint: {⟦intervall: 1s}}"), &["unknown key `intervall` of `checkpoint`; did you mean `interval`?"]);
+    check(&with("{delivery: ⟦at_most_once}"), &["`delivery` is `exactly_once` or `at_least_once`"]);
+    check(&with("{state: {backend: ⟦rocksdb}}"), &["`backend` is `memory` or `fjall`"]);
+    check(&with("{uids: {Create: ⟦''}}"), &["a uid is a text of 1 to 200 characters"]);
     check(&with("{watermark: {delay: ⟦-1s}}"), &["`delay`: `-1s` is not a duration"]);
     check(&with("{watermark: {sources: {⟦Creat: {delay: 1s}}}}"), &["there is no source `Creat`; did you mean `Create`?"]);
 }
@@ -569,6 +574,34 @@ fn a_grouping_that_waits_for_an_end_that_never_comes() {
 }
 
 #[test]
+fn a_fanout_where_parts_would_change_what_comes_out() {
+    let pipeline = |windowing: &str, more: &str| {
+        format!(
+            "pipeline:\n  type: chain\n  transforms:\n    - {CREATE}\n    - {{type: WindowIntoWithTriggers, config: {{windowing: {windowing}}}}}\n    - ⟦{{type: Combine, config: {{group_by: [], {more}}}}}\n"
+        )
+    };
+    let (fixed, count) = ("{type: fixed, size: 3}", "combine: {n: count}, fanout: 4");
+    let trigger = ", trigger: {type: repeatedly, trigger: {type: after_count, count: 3}}";
+    let says = "the parts of a `fanout` would change what the windows or the trigger of `Combine` give out; it goes with the default";
+    check(&pipeline("{type: sliding, size: 4, period: 2}", count), &[says]);
+    check(&pipeline("{type: sessions, gap: 4}", count), &[says]);
+    check(&pipeline(&format!("{fixed}{trigger}"), count), &[says]);
+    check(&pipeline(&format!("{fixed}, accumulation_mode: accumulating"), count), &[says]);
+    let config = |config: &str| between(&format!("{{type: Combine, config: {{group_by: [], {config}}}}}"));
+    for number in ["1", "0", "-2", "1.5", "many"] {
+        check(&config(&format!("combine: {{n: count}}, fanout: ⟦{number}")), &["`fanout` must be a whole number of at least 2"]);
+    }
+    check(
+        &config("combine: {n: {value: element, fn: group}}, ⟦fanout: 2"),
+        &["`fanout` gains nothing with `group`: the parts of a list hold all its rows"],
+    );
+    for windowing in [fixed, "{type: global}", "{type: calendar, unit: days}"] {
+        let text = pipeline(windowing, count).replace('⟦', "");
+        assert!(load_with(&text, &[]).is_ok(), "{}", render(&load_with(&text, &[]).unwrap_err()));
+    }
+}
+
+#[test]
 fn lookup_joins() {
     let with = |config: &str| between(&format!("{{type: LookupJoin, config: {{{config}}}}}"));
     let table = "table: {type: Create, config: {elements: [{id: 1}]}}";
@@ -587,4 +620,87 @@ fn lookup_joins() {
     check(&with(&format!("{table}, on: {{a: id}}, type: inner, ⟦default: {{x: 1}}")), &["so `default` says nothing"]);
     check(&with(&format!("{table}, on: {{a: id}}, refresh: ⟦0s")), &["`refresh` must be more than 0s"]);
     check(&with(&format!("{table}, on: {{a: id}}, fields: {{n: id, ⟦n: id}}")), &["the key `n` is given twice"]);
+}
+
+#[test]
+fn side_inputs() {
+    let with = |source: &str, transform: &str| {
+        composite(&[
+            "{type: Create, name: A, config: {elements: [1]}}",
+            source,
+            transform,
+            "{type: WriteToJson, input: M, config: {path: b}}",
+        ])
+    };
+    let map = |input: &str, sides: &str, expression: &str| {
+        let config = format!("language: sql, side_inputs: {{{sides}}}, fields: {{x: \"{expression}\"}}");
+        with(
+            "{type: Create, name: B, config: {elements: [1]}}",
+            &format!("{{type: MapToFields, name: M, input: {input}, config: {{{config}}}}}"),
+        )
+    };
+    let ok = "lookup('b').v";
+    check(
+        &map("A", "b: {as: singleton}", ok).replace("side_inputs:", "⟦side_inputs:"),
+        &["its own input must be called `main`; write `input: {main: …, b: …}`"],
+    );
+    check(
+        &map("{main: A, c: ⟦B}", "⟦b: {as: singleton}", ok),
+        &["the input `c` is not in `side_inputs`", "the side input `b` is no input of `MapToFields`"],
+    );
+    check(&map("{main: A, bb: ⟦B}", "⟦b: {as: singleton}", ok), &["did you mean `b`?", "`input` has `bb`: call both the same"]);
+    check(&map("{main: A, b: B}", "⟦main: {as: singleton}, b: {as: singleton}", ok), &["`main` is the input whose rows are worked on"]);
+    let sides = |side: &str| map("{main: A, b: B}", &format!("b: {{{side}}}"), ok);
+    check(&sides("").replace("b: {}", "⟦b: {}"), &["the side input `b` needs `as`"]);
+    check(&sides("as: ⟦singelton"), &["cannot be read as `singelton`; did you mean `singleton`?"]);
+    check(&sides("as: dict").replace("b: {as", "⟦b: {as"), &["is a dict and needs a `key`; say which of its columns"]);
+    check(&sides("as: singleton, ⟦key: k"), &["is no dict, so it has no `key`"]);
+    check(&sides("as: iterable, ⟦default: {v: 1}"), &["is empty, so it has no `default`"]);
+    check(&sides("as: singleton, ⟦fresh: 1s"), &["unknown key `fresh` of the side input `b`; did you mean `refresh`?"]);
+    check(&sides("as: singleton, refresh: ⟦0s"), &["`refresh` must be more than 0s"]);
+    check(
+        &sides("as: singleton, refresh: 1m").replace("- {type: Map", "- ⟦{type: Map"),
+        &["`refresh` says nothing for the side input `b` of `M`"],
+    );
+    let dict = |expression: &str| map("{main: A, b: B}", "b: {as: dict, key: k}", expression);
+    check(&dict("1 + ⟦lookup('c', k).v"), &["there is no side input `c`"]);
+    check(&dict("⟦lookup('b').v"), &["`b` is a dict: look up a key, `lookup('b', key).v`"]);
+    check(&dict("⟦lookup('b', k)"), &["does not say which column it means; write `lookup('tag', key).column`"]);
+    check(&dict("⟦lookup('b', lookup('b', k).v).v"), &["the key of a lookup cannot be looked up itself"]);
+    check(&map("{main: A, b: B}", "b: {as: iterable}", "⟦lookup('b', k).v"), &["`b` is no dict and has no keys: write `lookup('b').v`"]);
+    check(
+        &between("{type: Filter, config: {language: sql, keep: \"⟦lookup('b', k).v\"}}"),
+        &["reads a side input, and there is none here"],
+    );
+    check(
+        &between("{type: Partition, config: {language: sql, outputs: [a], by: \"⟦lookup('b', k).v\"}}").replace("  sink", "  #sink"),
+        &["reads a side input"],
+    );
+    // What windows make impossible.
+    let windowed = |main: &str, side: &str, config: &str| {
+        let source = format!("{{type: WindowInto, name: B, input: A, windowing: {{{side}}}}}");
+        let main = format!("{{type: WindowInto, name: C, input: A, windowing: {{{main}}}}}");
+        composite(&[
+            "{type: Create, name: A, config: {elements: [1]}}",
+            &source,
+            &main,
+            &format!(
+                "⟦{{type: Filter, name: M, input: {{main: C, b: B}}, config: {{language: sql, keep: \"{ok} = 1\", side_inputs: {{b: {{{config}}}}}}}}}"
+            ),
+            "{type: WriteToJson, input: M, config: {path: b}}",
+        ])
+    };
+    check(
+        &windowed("type: fixed, size: 5s", "type: sessions, gap: 5s", "as: singleton"),
+        &["is in sessions, and no row of another input belongs to one"],
+    );
+    check(&windowed("type: global", "type: fixed, size: 5s", "as: singleton"), &["`M` has no windows, but its side input `b` has"]);
+    let endless = |config: &str| {
+        map("{main: A, b: B}", &format!("b: {{{config}}}"), ok)
+            .replace("{type: Create, name: B, config: {elements: [1]}}", "{type: ReadFromJson, name: B, config: {path: endless}}")
+    };
+    check(
+        &endless("as: iterable").replace("- {type: Map", "- ⟦{type: Map"),
+        &["never ends, so an iterable of all its rows would grow without end"],
+    );
 }

@@ -239,7 +239,7 @@ fn values_are_read_as_written() {
     assert_eq!((texts, drop.len()), (vec!["1", "a || 'x'", "a", "true"], 1));
     assert!(fields.iter().all(|(_, expression)| expression.language == Language::Sql));
     assert_eq!(fields[2].1.output_type.as_deref(), Some("string"));
-    let Transform::Combine { group_by, combine } = &graph.nodes[2].transform else { panic!("a combine") };
+    let Transform::Combine { group_by, combine, .. } = &graph.nodes[2].transform else { panic!("a combine") };
     assert_eq!(group_by.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["d", "b"]);
     let functions: Vec<_> = combine.iter().map(|a| (a.function.clone(), a.value.as_ref().map(|value| value.text.as_str()))).collect();
     let expected = [(AggregateFunction::Sum, Some("c")), (AggregateFunction::Count, None), (AggregateFunction::Mean, Some("b"))];
@@ -334,6 +334,45 @@ pipeline:
     assert_eq!(graph.nodes[0].windowing.as_ref().expect("a source has windowing").allowed_lateness.to_string(), "5m");
     let warnings: Vec<&str> = graph.warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(warnings, ["the option `runner` has no effect here"]);
+}
+
+/// Windows over a source without an end whose rows nobody gives an event time: once for each way, and only there.
+#[test]
+fn windows_by_the_time_of_arrival_are_a_warning() {
+    let (endless, ends, kafka) =
+        ("{type: ReadFromJson, config: {path: endless}}", "{type: ReadFromJson, config: {path: a}}", "{type: ReadFromKafka}");
+    let assign = "{type: AssignTimestamps, config: {timestamp: t}}";
+    let watermark = |more: &str| format!("{{type: SetWatermark, config: {{policy: {{{more}}}}}");
+    let combine = |windowing: &str| format!("{{type: Combine, windowing: {windowing}, config: {{group_by: [k], combine: {{n: count}}}}}}");
+    let fixed = combine("{type: fixed, size: 3}");
+    let triggered = "{type: WindowIntoWithTriggers, config: {windowing: {type: global}, trigger: {type: repeatedly, trigger: {type: after_count, count: 3}}}}";
+    let count = "{type: Combine, config: {group_by: [k], combine: {n: count}}}";
+    let roll_up = "{type: RollUp, config: {group_by: [k], combine: {n: count}, levels: [1m, 1h]}}";
+    let by_clock = watermark("type: processing_time}");
+    let ingested = watermark("type: fixed_delay, delay: 1s}, time: ingestion");
+    let only_delay = watermark("type: fixed_delay, delay: 1s}");
+    let cases: [(&[&str], usize); 13] = [
+        (&[endless, &fixed], 1),
+        (&[endless, &combine("{type: sliding, size: 4, period: 2}")], 1),
+        (&[endless, &combine("{type: sessions, gap: 4}")], 1),
+        (&[endless, "{type: WindowIntoWithTriggers, config: {windowing: {type: calendar, unit: days}}}", count], 1),
+        (&[endless, roll_up], 1),
+        (&[endless, &only_delay, &fixed], 1),
+        (&[endless, &fixed, &fixed], 1),
+        (&[endless, assign, &fixed], 0),
+        (&[endless, &by_clock, &fixed], 0),
+        (&[endless, &ingested, &fixed], 0),
+        (&[endless, triggered, count], 0),
+        (&[kafka, &fixed], 0),
+        (&[ends, &fixed], 0),
+    ];
+    for (transforms, warnings) in cases {
+        let lines: String = transforms.iter().map(|transform| format!("    - {transform}\n")).collect();
+        let text = format!("pipeline:\n  type: chain\n  transforms:\n{lines}");
+        let found = loaded(&text, &[]).warnings;
+        let about = found.iter().filter(|warning| warning.message.contains("goes by the time at which rows of `ReadFromJson` arrive"));
+        assert_eq!((about.count(), found.len()), (warnings, warnings), "{text}\n{found:?}");
+    }
 }
 
 #[test]
@@ -451,4 +490,33 @@ fn a_composite_whose_transforms_say_nothing_is_a_chain() {
             "WriteToJson: WriteToJson <- Inner/LogForTesting",
         ],
     );
+}
+
+#[test]
+fn side_inputs_follow_the_input_whose_rows_are_worked_on() {
+    let graph = loaded(
+        "pipeline:
+  transforms:
+    - {type: Create, name: A, config: {elements: [1]}}
+    - {type: ReadFromJson, name: B, config: {path: endless}}
+    - {type: Create, name: C, config: {elements: [1]}}
+    - type: Parse
+      name: P
+      input: {c: C, main: A, b: B}
+      config: {limit: 1, side_inputs: {b: {as: dict, key: k, refresh: 1m, default: {v: 7}}, c: {as: iterable}}}
+    - {type: WriteToJson, name: Out, input: P, config: {path: x}}
+    - {type: WriteToJson, name: Late, input: P.late, config: {path: y}}
+providers: [{type: wasm, config: {plugin: parse.wasm}, transforms: {Parse: parse}}]
+",
+        &[],
+    );
+    let node = graph.nodes.iter().find(|node| node.name == "P").unwrap();
+    let inputs: Vec<&str> = node.inputs.iter().map(|input| graph.nodes[input.node].name.as_str()).collect();
+    assert_eq!(inputs, ["A", "C", "B"]);
+    let sides: Vec<_> = node.sides.iter().map(|side| (side.tag.as_str(), side.from_first_row, side.default.len())).collect();
+    assert_eq!(sides, [("c", false, 0), ("b", true, 1)]);
+    let Transform::Plugin { config, .. } = &node.transform else { panic!("a plugin") };
+    assert_eq!((config.to_string().as_str(), node.outputs.as_slice()), (r#"{"limit":1}"#, &["slow".to_string()][..]));
+    let stages = pelton_pipeline::physical::Physical::of(&graph).stages;
+    assert!(stages.iter().any(|stage| stage.kind == StageKind::Sided && graph.nodes[stage.head].name == "P"));
 }

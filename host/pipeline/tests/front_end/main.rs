@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
 
 mod bad;
+mod changes;
 mod drawings;
 mod files;
 mod good;
+mod grants;
 mod mutations;
 mod templates;
 mod test_blocks;
@@ -43,6 +45,7 @@ const CREATE: ConnectorSpec = ConnectorSpec {
     keys: &[key("elements", true), key("reshuffle", false)],
     has_errors: false,
     endless: |_| false,
+    timed: false,
     check: nothing_wrong,
 };
 const READ: ConnectorSpec = ConnectorSpec {
@@ -52,7 +55,18 @@ const READ: ConnectorSpec = ConnectorSpec {
     keys: &[key("path", true)],
     has_errors: true,
     endless: |config| config["path"] == "endless",
+    timed: false,
     check: path_is_text,
+};
+const LISTEN: ConnectorSpec = ConnectorSpec {
+    name: "ReadFromKafka",
+    role: Role::Source,
+    doc: "records with times, for ever",
+    keys: &[],
+    has_errors: true,
+    endless: |_| true,
+    timed: true,
+    check: nothing_wrong,
 };
 const WRITE: ConnectorSpec = ConnectorSpec {
     name: "WriteToJson",
@@ -61,6 +75,7 @@ const WRITE: ConnectorSpec = ConnectorSpec {
     keys: &[key("path", true), key("num_shards", false), key("roll", false)],
     has_errors: false,
     endless: |_| false,
+    timed: false,
     check: roll_is_sane,
 };
 
@@ -71,10 +86,11 @@ const ASSERT: ConnectorSpec = ConnectorSpec {
     keys: &[key("elements", true), key("null_fields", false)],
     has_errors: false,
     endless: |_| false,
+    timed: false,
     check: nothing_wrong,
 };
 
-const CATALOG: [&ConnectorSpec; 4] = [&CREATE, &READ, &WRITE, &ASSERT];
+const CATALOG: [&ConnectorSpec; 5] = [&CREATE, &READ, &LISTEN, &WRITE, &ASSERT];
 
 /// A plugin with a transform `parse` (outputs: main, `slow`), a stateful `count` and an aggregation `top`, and nothing else that could be found.
 struct OnePlugin;
@@ -109,7 +125,14 @@ fn settings(text: &str, variables: Vec<(String, Value)>) -> Settings {
         None => Err("there is no such file".to_string()),
     });
     // 2026-03-04T05:06:07Z
-    Settings { file: "folder/test.yaml".into(), text: text.to_string(), variables, files, now: 1_772_600_767_000_000 }
+    Settings {
+        file: "folder/test.yaml".into(),
+        text: text.to_string(),
+        variables,
+        files,
+        now: 1_772_600_767_000_000,
+        ..Settings::default()
+    }
 }
 
 const FILES: [(&str, &str); 4] = [

@@ -89,11 +89,7 @@ fn mistakes_in_other_files_are_shown_there() {
 ";
     assert_eq!(
         findings(included),
-        [
-            "folder/test.yaml:6:38 unknown key `levle` of `LogForTesting`",
-            "folder/step.yaml:1:13 `Filter` needs `keep`",
-            "folder/step.yaml:2:16 unknown key `keap` of `Filter`",
-        ]
+        ["folder/test.yaml:6:38 unknown key `levle` of `LogForTesting`", "folder/step.yaml:2:16 unknown key `keap` of `Filter`",]
     );
     let missing = findings("pipeline:\n{% include 'none.yaml' %}\n");
     assert!(missing[0].starts_with("folder/test.yaml:2:") && missing[0].contains("'none.yaml'"), "{missing:?}");
@@ -211,4 +207,23 @@ providers:
     assert_eq!((transform.as_str(), config), ("parse", &json!({"limit": 3, "word": "x"})));
     assert_eq!(filters(&graph), [("Small".to_string(), "n < 9".to_string())]);
     assert_eq!(graph.nodes[1].name, "Decode");
+}
+
+#[test]
+fn a_slip_in_the_name_of_a_variable_that_is_set_is_told() {
+    let text = "pipeline:
+  type: chain
+  transforms:
+    - {type: Create, config: {elements: [{{ limit | default(1) }}]}}
+{% if log is defined %}
+    - {type: LogForTesting, config: {level: {{ level }}}}
+{% endif %}
+";
+    let warnings = |set: &[(&str, Value)]| {
+        let shown = |finding: &Diagnostic| format!("{}; {}", finding.message, finding.help.as_deref().unwrap_or_default());
+        loaded(text, set).warnings.iter().map(shown).collect::<Vec<_>>()
+    };
+    // A branch that is not taken reads its variables, too.
+    assert!(warnings(&[("limit", json!(2)), ("level", json!("INFO"))]).is_empty());
+    assert_eq!(warnings(&[("limti", json!(2))]), ["the variable `limti` is set, and nothing in the file reads it; did you mean `limit`?"]);
 }

@@ -12,6 +12,7 @@ use crate::descriptor::{StateKind, StateSpec, TimerSpec};
 use crate::flatten::{bytes_of, flatten};
 use crate::guest::{Fault, Guest};
 use crate::instance::{part_of, tables};
+use crate::meters::Breach;
 use crate::outcome::{Cells, Committed, Told, check};
 use arrow::array::{Array, ArrayRef};
 use pelton_core::Batch;
@@ -40,6 +41,33 @@ impl<'a> Part<'a> {
     }
 }
 
+/// How much state there is, without measuring it at each call.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    measured: usize,
+    /// Bytes written since, as if nothing had been replaced or dropped.
+    written: usize,
+}
+
+impl Held {
+    /// A sentence if some writes would bring the state beyond its limit.
+    fn refuses(&mut self, writes: &Writes, binding: &Binding, states: &dyn KeyedState) -> Option<String> {
+        let (limit, new) = (binding.limits.state_bytes?, writes.bytes());
+        if self.measured + self.written + new > limit {
+            *self = Held { measured: states.bytes(), written: 0 };
+            // What writes nothing may go on, so that the state can shrink.
+            if new > 0 && self.measured + new > limit {
+                return Some(format!(
+                    "its state would have {} bytes, more than the {limit} of a task's share of limits.state_bytes",
+                    self.measured + new
+                ));
+            }
+        }
+        self.written += new;
+        None
+    }
+}
+
 /// Calls with the rows `range` of some work and applies what they did.
 pub(super) async fn part(
     caller: &mut Caller,
@@ -48,6 +76,7 @@ pub(super) async fn part(
     work: &Work<'_>,
     range: Range<u32>,
     states: &Arc<Mutex<dyn KeyedState>>,
+    held: &mut Held,
 ) -> Called<Committed> {
     let rows = part_of(work.batch, range.clone());
     let part = Part::of(work, &rows, range);
@@ -63,10 +92,17 @@ pub(super) async fn part(
     let checked = check(binding, &cells, Told { outputs, errors, metrics }).map_err(broken)?;
     let writes = Writes::check(specs, timers, part.cells.len(), values, lists, maps, timer_writes).map_err(broken)?;
     // The host cannot take back what a row wrote: all of the call goes, and the row is found by halving.
-    let too_early = checked.early.values().next().cloned();
-    let too_large = || writes.larger_than(binding.limits.max_row_bytes);
-    if let Some(message) = too_early.or_else(too_large) {
-        return Ok(Err(Fault { message, stack: String::new(), time: guest.time() }));
+    if let Some(message) = checked.early.values().next() {
+        return Ok(Err(guest.fail(Breach::Failure, message.clone())));
+    }
+    if let Some(message) = writes.larger_than(binding.limits.max_row_bytes) {
+        return Ok(Err(guest.fail(Breach::Row, message)));
+    }
+    if let Some(message) = held.refuses(&writes, binding, &*states.lock().expect("no holder of this lock panics")) {
+        return Ok(Err(guest.fail(Breach::State, message)));
+    }
+    if let Some(message) = checked.larger_than(binding, &cells).map_err(broken)? {
+        return Ok(Err(guest.fail(Breach::Output, message)));
     }
     let committed = checked.commit(binding, &cells).map_err(broken)?;
     writes.apply(part.cells, &mut *states.lock().expect("no holder of this lock panics"));
@@ -139,7 +175,7 @@ async fn call(
         states: states.clone(),
         specs: specs.clone(),
         cells: part.cells.iter().map(|cell| cell.id).collect(),
-        limit: binding.limits.host_call_bytes(),
+        limit: binding.limits.call_bytes(),
     };
     guest.process_keyed(input, reads, &binding.limits).await
 }

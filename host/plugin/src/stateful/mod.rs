@@ -7,17 +7,22 @@
 //! succeeded is applied before the next part is called.
 
 mod call;
+mod migrate;
 mod reads;
 mod writes;
 
+pub use migrate::Item;
 pub(crate) use reads::Reads;
+#[cfg(test)]
+pub(crate) use writes::Writes;
 
 use crate::binding::Binding;
 use crate::caller::Caller;
-use crate::descriptor::{StateSpec, TimerSpec};
+use crate::descriptor::{StateSpec, TimerSpec, declared};
 use crate::error::PluginError;
 use crate::instance::Processed;
 use arrow::array::ArrayRef;
+use pelton_core::evolution::Declared;
 use pelton_core::{Batch, Instant, Window};
 use std::sync::{Arc, Mutex};
 
@@ -37,6 +42,7 @@ pub struct StatefulInstance {
     caller: Caller,
     states: Arc<[StateSpec]>,
     timers: Arc<[TimerSpec]>,
+    held: call::Held,
 }
 
 /// A cell as its keeper knows it.
@@ -89,6 +95,8 @@ pub trait KeyedState: Send {
     /// Items of a list or map state after the key `after`, ascending by key, until `each` gives false. A list's keys are its items'
     /// numbers, 8 bytes big-endian.
     fn items(&self, state: usize, cell: u32, after: Option<&[u8]>, each: &mut dyn FnMut(&[u8], Stored<'_>) -> bool);
+    /// Bytes that all of it takes in memory.
+    fn bytes(&self) -> usize;
     /// One write of a call that has succeeded. Those of a call come in the contract's order.
     fn apply(&mut self, write: StateWrite<'_>);
 }
@@ -109,10 +117,15 @@ pub enum StateWrite<'a> {
 }
 
 impl StatefulBinding {
+    /// Its states and timers, to be compared with what is stored.
+    pub fn declared(&self) -> Declared {
+        declared(&self.states, &self.timers)
+    }
+
     /// A new instance, opened as at `bind`.
     pub fn open(&self) -> Result<StatefulInstance, PluginError> {
         let caller = Caller::new(Arc::new(self.base.clone()), self.base.open_guest()?);
-        Ok(StatefulInstance { caller, states: self.states.clone(), timers: self.timers.clone() })
+        Ok(StatefulInstance { caller, states: self.states.clone(), timers: self.timers.clone(), held: call::Held::default() })
     }
 }
 
@@ -123,11 +136,16 @@ impl StatefulInstance {
     /// # Errors
     /// Those that stop a pipeline. Parts that had succeeded before are applied then.
     pub async fn process<S: KeyedState + 'static>(&mut self, work: &Work<'_>, states: &Arc<Mutex<S>>) -> Result<Processed, PluginError> {
-        let (specs, timers) = (self.states.clone(), self.timers.clone());
+        let (specs, timers, held) = (self.states.clone(), self.timers.clone(), &mut self.held);
         let states: Arc<Mutex<dyn KeyedState>> = states.clone();
         self.caller
-            .run(work.batch.num_rows() as u32, async |caller, rows| call::part(caller, &specs, &timers, work, rows, &states).await)
+            .run(work.batch.num_rows() as u32, async |caller, rows| call::part(caller, &specs, &timers, work, rows, &states, held).await)
             .await
+    }
+
+    /// Bytes of memory that the sandbox has; none while it is to be opened anew.
+    pub fn memory_bytes(&self) -> usize {
+        self.caller.memory_bytes()
     }
 
     /// Ends the instance; the guest may say its farewell.

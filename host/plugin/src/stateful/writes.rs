@@ -9,7 +9,7 @@ use crate::outcome::u32s;
 use pelton_core::Instant;
 
 /// Writes that keep the contract, by numbers of the call's groups.
-pub(super) struct Writes {
+pub(crate) struct Writes {
     states: Vec<Entries>,
     timers: Vec<Timers>,
 }
@@ -34,7 +34,7 @@ struct Timers {
 }
 
 impl Writes {
-    pub(super) fn check(
+    pub(crate) fn check(
         specs: &[StateSpec],
         timers: &[TimerSpec],
         groups: usize,
@@ -77,8 +77,13 @@ impl Writes {
         Ok(Writes { states, timers })
     }
 
+    /// Bytes of keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.states.iter().map(|entries| entries.values.bytes() + entries.keys.as_ref().map_or(0, Bytes::bytes)).sum()
+    }
+
     /// A sentence on a value that is larger than the largest row.
-    pub(super) fn larger_than(&self, limit: usize) -> Option<String> {
+    pub(crate) fn larger_than(&self, limit: usize) -> Option<String> {
         let sizes = self.states.iter().flat_map(|entries| {
             (0..entries.values.len()).map(|entry| {
                 let key = entries.keys.as_ref().and_then(|keys| keys.get(entry)).map_or(0, <[u8]>::len);
@@ -91,7 +96,7 @@ impl Writes {
         ))
     }
 
-    pub(super) fn apply(&self, cells: &[CellRef], states: &mut dyn KeyedState) {
+    pub(crate) fn apply(&self, cells: &[CellRef], states: &mut dyn KeyedState) {
         let cell = |group: u32| cells[group as usize].id;
         for entries in &self.states {
             let state = entries.state;

@@ -61,8 +61,15 @@ fn damaged_bytes_are_an_error_not_a_panic() {
 fn another_world_is_refused_by_its_name() {
     let error = refused(b"\0asm\x0d\0\x01\0");
     assert!(matches!(&error, PluginError::WrongWorld { found, .. } if found == "nothing"), "{error}");
-    let error = refused(&renamed("@0.1.0", "@0.9.0"));
-    assert!(matches!(&error, PluginError::WrongWorld { found, .. } if found.contains("do-fn@0.9.0")), "{error}");
+}
+
+#[test]
+fn a_plugin_of_a_newer_contract_is_told_the_version_that_it_needs() {
+    for (version, next) in [("0.2.0", "run it with a Pelton that has 0.2.0"), ("0.0.9", "build it again")] {
+        let error = refused(&renamed("@0.1.0", &format!("@{version}")));
+        assert!(matches!(&error, PluginError::OtherContract { needs, has, .. } if needs == version && has == "0.1.0"), "{error}");
+        assert!(error.to_string().contains(next), "{error}");
+    }
 }
 
 #[test]
@@ -83,7 +90,7 @@ fn a_misspelt_transform_is_told_the_nearest() {
 #[test]
 fn compiled_code_is_kept_and_never_believed_when_touched() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = || Engine::new(EngineOptions { cache_dir: Some(folder.path().into()) }).unwrap();
+    let engine = || Engine::new(EngineOptions { cache_dir: Some(folder.path().into()), ..EngineOptions::default() }).unwrap();
     let entry = || {
         fs::read_dir(folder.path())
             .unwrap()

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and waits by the clock")]
 
+mod combine;
+mod granted;
 mod honest;
 mod lies;
+mod limits;
 mod loading;
 mod poison;
 mod stateful;
 mod types;
+mod wasi;
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -41,7 +45,7 @@ fn batch(numbers: impl IntoIterator<Item = i64>) -> Batch {
     let times = (0..numbers.len() as i64).map(|row| row * 1_000_000).collect();
     let offsets = (0..numbers.len() as i64).map(|row| row * 100).collect();
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::new(texts), Arc::new(Int64Array::from(numbers))]).unwrap();
-    Batch::new(rows, times, Positions::At { split: Arc::new(Split::File { path: "in.csv".into() }), offsets })
+    Batch::new(rows, times, Positions::At { split: Arc::new(Split::File { path: "in.csv".into(), start: 0 }), offsets })
 }
 
 fn bind(transform: &str, batch: &Batch, limits: &Limits) -> Result<Binding, PluginError> {

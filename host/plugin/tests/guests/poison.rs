@@ -155,7 +155,7 @@ fn a_result_beyond_the_limit_of_bytes_is_halved() {
     let limits = Limits { max_row_bytes: 1 << 17, ..Limits::default() };
     let refused = process_with("large-result", &batch(0..2), &limits).unwrap();
     assert_eq!(refused.errors.len(), 2);
-    assert!(refused.errors[0].message.contains("too much data"), "{}", refused.errors[0].message);
+    assert!(refused.errors[0].message.contains("its answer is larger than 524288 bytes"), "{}", refused.errors[0].message);
 }
 
 #[test]

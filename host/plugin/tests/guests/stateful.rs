@@ -44,6 +44,10 @@ impl KeyedState for Plain {
         }
     }
 
+    fn bytes(&self) -> usize {
+        self.values.values().chain(self.items.values().flat_map(BTreeMap::values)).map(|(bytes, _)| bytes.len()).sum()
+    }
+
     fn apply(&mut self, write: StateWrite<'_>) {
         match write {
             StateWrite::Value { state, cell, value: Some(value) } => drop(self.values.insert((state, cell), owned(value))),
@@ -181,7 +185,9 @@ fn timers_are_set_fire_and_give_out_rows_of_their_key() {
 
 #[test]
 fn lists_and_maps_are_read_in_batches_and_written_with_the_call() {
-    let mut keeper = open("collect", serde_json::json!({}), &Limits::default());
+    // All in one call, also on a loaded machine.
+    let limits = Limits { call_deadline: std::time::Duration::from_secs(10), ..Limits::default() };
+    let mut keeper = open("collect", serde_json::json!({}), &limits);
     // More cells than one read takes.
     let rows: Vec<_> = (0..3_000).flat_map(|cell| [(cell, 5), (cell, i64::from(cell) + 6), (cell, 5)]).collect();
     keeper.rows(&rows[..4_500]);
@@ -299,7 +305,7 @@ fn writes_that_break_the_contract_are_refused_and_leave_nothing() {
 
 #[test]
 fn reads_that_break_the_contract_fail_the_call_and_leave_nothing() {
-    let faults = names("read-value", "");
+    let faults = names("read-value", "fires-panic");
     assert!(faults.len() > 8, "{faults:?}");
     for name in faults {
         let (answer, kept) = lie(&name, Arc::default());
@@ -309,6 +315,7 @@ fn reads_that_break_the_contract_fail_the_call_and_leave_nothing() {
         let wanted = match name.as_str() {
             "early" => "earlier than",
             "huge-value" => "state value of 2000000 bytes",
+            "reads-endless" => "limits.call_deadline",
             _ => "it read state wrongly",
         };
         assert!(processed.errors.iter().all(|error| error.message.contains(wanted)), "{name}: {:?}", processed.errors);

@@ -4,14 +4,25 @@ use super::{Binder, BoundNode, OperatorPlan};
 use crate::operator::MAIN;
 use crate::operators::join::JoinSide;
 use crate::operators::map::Column;
+use crate::operators::sided::table::SidePlan;
 use pelton_expr::Expression;
-use pelton_pipeline::columns::{ColumnUse, Passes};
+use pelton_pipeline::columns::{ColumnUse, Needed, Passes};
 use pelton_pipeline::graph::{Node, Transform};
 use pelton_plugin::Binding;
 use std::collections::BTreeSet;
 
 impl Binder<'_> {
     pub(super) fn column_use(&self, node: &Node, bound: &[BoundNode]) -> ColumnUse {
+        let ColumnUse { reads, passes } = self.use_of_transform(node, bound);
+        let Some(sides) = &bound[node.id].sides else { return ColumnUse { reads, passes } };
+        let keys = || sides.probes.iter().flat_map(|probe| &probe.key).flat_map(|(key, _)| key.columns());
+        // What is looked up is no column of the input.
+        let own = |name: &String| sides.own.field_with_name(name).is_ok();
+        let reads = reads.filter(|_| !self.late_is_read(node)).map(|reads| reads.into_iter().filter(own).chain(keys()).collect());
+        ColumnUse { reads, passes }
+    }
+
+    fn use_of_transform(&self, node: &Node, bound: &[BoundNode]) -> ColumnUse {
         let own = &bound[node.id];
         let columns = |expressions: &mut dyn Iterator<Item = &Expression>| -> BTreeSet<String> {
             expressions.flat_map(|expression| expression.columns()).collect()
@@ -83,6 +94,12 @@ impl Binder<'_> {
         let reads = keys.chain(sides.iter().flat_map(|side| side.columns.iter().cloned())).collect();
         ColumnUse { reads: (!self.late_is_read(node)).then_some(reads), passes: Passes::Nothing }
     }
+}
+
+/// The columns that a node reads of each of its side inputs.
+pub(super) fn of_sides(node: &BoundNode) -> Vec<Needed> {
+    let read = |side: &SidePlan| Some(side.key.iter().flat_map(|key| key.columns()).chain(side.columns.iter().cloned()).collect());
+    node.sides.iter().flat_map(|sides| &sides.sides).map(read).collect()
 }
 
 fn plugin(binding: &Binding) -> ColumnUse {

@@ -37,7 +37,8 @@ impl Binder<'_> {
             let (made, binding) = match (&wanted.function, &value) {
                 (graph::AggregateFunction::Plugin { provider, transform, config }, Some(value)) => {
                     let limits = self.limits(node, *provider)?;
-                    let binding = self.plugins[*provider].bind_combine(transform, config, value.data_type(), &limits);
+                    let granted = self.plugins[*provider].granted(&self.graph.providers[*provider].grants);
+                    let binding = granted.and_then(|plugin| plugin.bind_combine(transform, config, value.data_type(), &limits));
                     let binding = binding.map_err(|error| wrong(format!("`{}`: {error}", wanted.name)))?;
                     (binding.output_type(), Some(binding))
                 }
@@ -62,6 +63,7 @@ impl Binder<'_> {
             late_port: MAIN,
             strategy: site.strategy.clone(),
             levels: levels.iter().filter_map(|(name, size)| Some((*size, site.port(name)?))).collect(),
+            spread: matches!(node.transform, graph::Transform::Combine { fanout: Some(_), .. }),
             state_limit: self.state_limit / self.parallelism.max(1),
         };
         Ok(site.made(OperatorPlan::Combine(Box::new(plan)), schema))

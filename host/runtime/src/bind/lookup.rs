@@ -105,7 +105,7 @@ impl Binder<'_> {
     }
 
     /// A value as a column of one row.
-    fn one(&self, site: &Site<'_>, field: &JoinField, value: &Value, data_type: &DataType) -> Result<ArrayRef, Failure> {
+    pub(super) fn one(&self, site: &Site<'_>, field: &JoinField, value: &Value, data_type: &DataType) -> Result<ArrayRef, Failure> {
         let wrong = |message: String| {
             let message = format!("`default` of `{}`, which is {data_type}: {message}", field.name);
             self.wrong(site.node, field.place, message, None)

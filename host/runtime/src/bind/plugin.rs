@@ -24,17 +24,17 @@ impl Binder<'_> {
         config: &Value,
         key: &[graph::Expression],
     ) -> Result<Made, Failure> {
-        let loaded = &self.plugins[provider];
-        let limits = self.limits(site.node, provider)?;
         let failed = |error| Failure::Plugin { transform: site.node.name.clone(), error };
+        let loaded = self.plugins[provider].granted(&self.graph.providers[provider].grants).map_err(failed)?;
+        let limits = self.limits(site.node, provider)?;
         if key.is_empty() {
-            let binding = loaded.bind(transform, config, &site.input, &limits).map_err(failed)?;
+            let binding = loaded.bind(transform, config, &site.beside, &limits).map_err(failed)?;
             let (ports, schemas, own) = outputs(site, &binding);
-            let plan = OperatorPlan::Plugin { ports: own, binding };
+            let plan = OperatorPlan::Plugin { ports: own, binding: Box::new(binding) };
             return Ok(Made { ports, plugin: Some(loaded.digest().to_string()), ..site.made_with(plan, schemas) });
         }
         let (keys, columns) = self.key(site, key)?;
-        let binding = loaded.bind_stateful(transform, config, &site.input, &columns, &limits).map_err(failed)?;
+        let binding = loaded.bind_stateful(transform, config, &site.beside, &columns, &limits).map_err(failed)?;
         let (ports, schemas, own) = outputs(site, &binding.base);
         let nullable = |field: &FieldRef| field.as_ref().clone().with_nullable(true);
         let element = Arc::new(Schema::new(site.input.fields().iter().map(nullable).collect::<Vec<_>>()));
@@ -84,7 +84,11 @@ impl Binder<'_> {
         if merged.is_null() {
             return Ok(Limits::default());
         }
-        serde_json::from_value(merged).map_err(|error| self.wrong(node, provider.place, format!("limits: {error}"), None))
+        let mut limits: Limits =
+            serde_json::from_value(merged).map_err(|error| self.wrong(node, provider.place, format!("limits: {error}"), None))?;
+        // Each task has its share, as of the memory.
+        limits.state_bytes = limits.state_bytes.map(|bytes| bytes / self.parallelism.max(1));
+        Ok(limits)
     }
 }
 

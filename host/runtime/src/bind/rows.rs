@@ -31,7 +31,7 @@ impl Binder<'_> {
             }
         }
         for (name, expression) in fields {
-            let compiled = self.compile(site.node, expression, input)?;
+            let compiled = self.compile(site.node, expression, &site.beside)?;
             schema.push(Field::new(name, compiled.data_type().clone(), compiled.nullable()));
             columns.push(Column::Made(compiled));
         }
@@ -39,7 +39,7 @@ impl Binder<'_> {
     }
 
     pub(super) fn filter(&self, site: &Site<'_>, keep: &Expression) -> Result<Made, Failure> {
-        let compiled = self.compile(site.node, keep, &site.input)?;
+        let compiled = self.compile(site.node, keep, &site.beside)?;
         if !matches!(compiled.data_type(), DataType::Boolean) {
             let message = format!("`{}` is {}, not a boolean", keep.text, compiled.data_type());
             return Err(self.wrong(site.node, keep.place, message, None));

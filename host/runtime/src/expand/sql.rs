@@ -67,7 +67,7 @@ impl Steps<'_> {
                     Aggregate { name: aggregate.name.clone(), function: function(aggregate.function), value }
                 });
                 let combine = combine.collect();
-                (vec![self.step(input)?], Transform::Combine { group_by, combine })
+                (vec![self.step(input)?], Transform::Combine { group_by, combine, fanout: None })
             }
             Query::Join(join) => {
                 self.check_trigger()?;

@@ -11,6 +11,7 @@ use arrow::util::display::array_value_to_string;
 use pelton_core::watermark::{Merged, Watermark};
 use pelton_core::{Duration, WindowFn, WindowingStrategy};
 use pelton_expr::{Expression, Language};
+use pelton_pipeline::graph::AggregateFunction;
 use proptest::prelude::*;
 use std::task::{Context, Poll, Waker};
 
@@ -51,6 +52,7 @@ fn plan(allowed_lateness: i64) -> CombinePlan {
         late_schema: late_schema(&input),
         plugins: vec![],
         levels: vec![],
+        spread: false,
         late_port: 1,
         strategy: WindowingStrategy::new(window_fn, Duration::from_micros(allowed_lateness)),
         state_limit: usize::MAX,
@@ -236,5 +238,40 @@ fn only_rows_on_time_are_lifted() {
             let lifted = Grouping::run(&plan(0), true, &events).await;
             assert_eq!(lifted.messages, expected, "rows and partial results after {events:?}");
         }
+    });
+}
+
+/// What comes before a barrier is aggregated by the version before it, and nothing of that is left when the next one begins.
+#[test]
+fn an_edge_takes_the_new_version_when_the_barrier_passes() {
+    use crate::operators::combine::tests::versions::{plan, ready, sums, total};
+    on_executor(async {
+        let window_fn = WindowFn::Fixed { size: Duration::from_micros(100), offset: Duration::ZERO };
+        let strategy = WindowingStrategy::new(window_fn, Duration::ZERO);
+        let mut lift = Lift::new(&plan(0, &strategy), "Combine").expect("the plan is sound");
+        lift.node = 7;
+        let cut = |version, guests| Cut::new([(7, ready(version, &strategy, guests))].into());
+        let (mut operator, mut seen) = (total(0, &strategy, None), Vec::new());
+        for version in 0..3 {
+            if version > 0 {
+                // One guest for the edge, one for the task behind it; nobody waits for the other.
+                let cut = cut(version, 2);
+                lift.renew(&cut).expect("it was prepared");
+                operator.renew(cut.version(7).expect("the grouping changes")).await.expect("it was prepared");
+            }
+            let rows: Vec<(i64, i64, Option<i64>)> = (0..12).map(|row| (row % 3, row, Some(row + 10 * version as i64))).collect();
+            assert!(lift.take(batch(&rows)).await.expect("in range").is_none(), "all are on time");
+            for (_, partial) in lift.flush(Due::All, 1).expect("they fit") {
+                let mut out = Out::new(Instant::MIN);
+                operator.partial(0, partial, &mut out).await.expect("before the watermark");
+                seen.extend(sums(out));
+            }
+            assert!(lift.cells.is_empty(), "nothing is held over a barrier");
+        }
+        let mut out = Out::new(Instant::MIN);
+        operator.end(crate::message::End::Drained, &mut out).await.expect("panes are sound");
+        seen.extend(sums(out));
+        assert_eq!(seen.len(), 3, "a pane for each key");
+        assert!(seen.iter().all(|(own, plugin)| own == plugin), "{seen:?}");
     });
 }

@@ -19,6 +19,7 @@ use crate::message::{End, Message};
 use crate::metrics::WindowCounts;
 use crate::operator::{MAIN, Operator, Out, Port, Refusals};
 use crate::operators::flatten::align;
+use crate::unkeyed;
 use crate::windows;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take;
@@ -30,7 +31,7 @@ use pelton_core::key_decode::KeyDecoder;
 use pelton_core::watermark::{Lateness, Watermark, closes_at, lateness};
 use pelton_core::{Batch, Duration, Instant, Positions, Window, WindowFn};
 use pelton_expr::Expression;
-use pelton_state::{CellKey, Cells, ColumnId, Slot, Spans, TimerTag, Timers};
+use pelton_state::{CellKey, Cells, Clock, ColumnId, Slot, Spans, TimerTag};
 use std::sync::Arc;
 
 const FIRE: TimerTag = TimerTag(0);
@@ -94,7 +95,6 @@ pub struct Join {
     keys: Keys,
     rows: Keys,
     cells: Cells,
-    timers: Timers,
     /// 1: the key has a null, so that no row meets another.
     lonely: ColumnId,
     /// Panes that a cell has given out.
@@ -133,7 +133,6 @@ impl Join {
             keys: Keys::default(),
             rows: Keys::default(),
             cells,
-            timers: Timers::default(),
             lonely,
             panes,
             start,
@@ -170,11 +169,11 @@ impl Join {
 
     fn set_timers(&mut self, slot: Slot, window: Window) {
         if self.watermark < window.end {
-            self.timers.set(slot, FIRE, window.end);
+            self.cells.set_timer(Clock::Event, slot, FIRE, window.end);
         }
         let close = closes_at(window, self.plan.allowed_lateness);
         if close > window.end {
-            self.timers.set(slot, CLOSE, close);
+            self.cells.set_timer(Clock::Event, slot, CLOSE, close);
         }
     }
 
@@ -212,8 +211,6 @@ impl Join {
             let own = &mut self.cells.write::<i64>(column, &[into])[to];
             *own = other.max(*own);
         }
-        self.timers.clear(from, FIRE);
-        self.timers.clear(from, CLOSE);
         self.cells.remove(from);
     }
 
@@ -229,10 +226,14 @@ impl Join {
         self.cells.column::<i64>(self.sides[side].count)[slot as usize] as usize
     }
 
-    /// Gives cells out as one pane each and empties them.
+    /// Gives cells out as one pane each and empties them. A batch has one pane number.
     fn fire(&mut self, slots: &[Slot], timing: PaneTiming, out: &mut Out) -> Result<(), Failure> {
-        for slots in slots.chunks(MAX_ROWS) {
-            let first = self.cells.column::<i64>(self.panes)[slots[0] as usize];
+        let panes = self.cells.column::<i64>(self.panes);
+        let number = |slot: &Slot| panes[*slot as usize];
+        let mut slots = slots.to_vec();
+        slots.sort_by_key(number);
+        let same: Vec<(i64, &[Slot])> = slots.chunk_by(|a, b| number(a) == number(b)).map(|slots| (number(&slots[0]), slots)).collect();
+        for (first, slots) in same.into_iter().flat_map(|(first, slots)| slots.chunks(MAX_ROWS).map(move |slots| (first, slots))) {
             let pane = PaneInfo {
                 timing,
                 is_first: first == 0,
@@ -300,15 +301,13 @@ impl Join {
 
     /// Fires and closes everything that is due, in order of time.
     fn advance(&mut self, out: &mut Out) -> Result<(), Failure> {
-        while let Some((at, due)) = self.timers.due(self.watermark) {
+        while let Some((at, due)) = self.cells.due_timers(Clock::Event, self.watermark) {
             let fired: Vec<Slot> = due.iter().filter(|(_, tag)| *tag == FIRE).map(|(slot, _)| *slot).collect();
             if !fired.is_empty() {
                 self.fire(&fired, PaneTiming::OnTime, out)?;
             }
             for (slot, tag) in due {
                 if tag == CLOSE || closes_at(self.window(slot), self.plan.allowed_lateness) <= at {
-                    self.timers.clear(slot, FIRE);
-                    self.timers.clear(slot, CLOSE);
                     self.spans.remove(self.cells.key(slot).key, slot);
                     self.cells.remove(slot);
                 }
@@ -451,5 +450,23 @@ impl Operator for Join {
 
     fn held(&self) -> u64 {
         self.cells.slots().map(|slot| (self.count(0, slot) + self.count(1, slot)) as u64).sum()
+    }
+
+    fn visit_cells(&mut self, visit: &mut dyn FnMut(&'static str, &mut Cells)) {
+        visit("cells", &mut self.cells);
+    }
+
+    fn unkeyed(&self) -> Vec<(String, Vec<u8>)> {
+        vec![unkeyed::of_watermark(self.watermark)]
+    }
+
+    fn restore(&mut self, unkeyed: &[(String, Vec<u8>)]) -> Result<(), Failure> {
+        self.watermark = unkeyed::earliest_watermark(unkeyed)?;
+        if self.plan.window_fn.merges() {
+            for slot in self.cells.slots() {
+                self.spans.insert(self.cells.key(slot).key, self.window(slot), slot);
+            }
+        }
+        Ok(())
     }
 }

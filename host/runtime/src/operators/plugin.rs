@@ -1,9 +1,11 @@
 //! A plugin's transform: one instance a task.
 
+use crate::bind::OperatorPlan;
 use crate::failure::Failure;
 use crate::message::End;
-use crate::metrics::{NodeMetrics, UserMetric};
-use crate::operator::{Operator, Out, Port, Refusals};
+use crate::metrics::{NodeMetrics, UserMetric, UserMetrics, merge_user};
+use crate::operator::{Operator, Out, Port, Refusals, Renewed};
+use crate::swap::{Guest, NewVersion, farewell};
 use crate::windows;
 use async_trait::async_trait;
 use pelton_core::{Batch, WindowFn};
@@ -13,7 +15,7 @@ use std::sync::Arc;
 /// The operator.
 pub struct Plugin {
     /// What was agreed when the plan was bound.
-    pub binding: Binding,
+    pub binding: Box<Binding>,
     /// The guest; `None` once closed.
     pub instance: Option<Instance>,
     /// Our port of each of the plugin's outputs.
@@ -22,6 +24,8 @@ pub struct Plugin {
     pub window_fn: WindowFn,
     /// For the user's metrics.
     pub metrics: Arc<NodeMetrics>,
+    /// Of these what this task has counted.
+    pub counted: UserMetrics,
     /// What becomes of refused rows.
     pub refusals: Refusals,
 }
@@ -41,8 +45,23 @@ impl Operator for Plugin {
         for (output, rows) in processed.outputs {
             out.rows(self.ports[output], rows);
         }
-        count(&self.metrics, &self.binding.metrics, &processed.metrics);
+        count(&self.metrics, &mut self.counted, &self.binding.metrics, &processed.metrics);
         Ok(())
+    }
+
+    async fn renew(&mut self, version: &NewVersion) -> Result<Renewed, Failure> {
+        let (OperatorPlan::Plugin { binding, ports }, Some(Guest::Stateless(instance))) = (&version.bound.plan, version.guest()) else {
+            return Err(version.not_prepared());
+        };
+        (self.binding, self.ports, self.refusals) = (binding.clone(), ports.clone(), version.bound.refusals.clone());
+        if let Some(old) = self.instance.replace(*instance) {
+            farewell(old.close());
+        }
+        Ok(Renewed::Itself)
+    }
+
+    fn counted(&self) -> Option<&UserMetrics> {
+        Some(&self.counted)
     }
 
     async fn end(&mut self, _end: End, _out: &mut Out) -> Result<(), Failure> {
@@ -53,28 +72,24 @@ impl Operator for Plugin {
     }
 }
 
-/// Merges updates into the metrics of a transform.
-pub fn count(metrics: &NodeMetrics, specs: &[MetricSpec], updates: &[MetricUpdate]) {
+/// Merges updates into the metrics of a transform, and into what one of its tasks has counted.
+pub fn count(metrics: &NodeMetrics, counted: &mut UserMetrics, specs: &[MetricSpec], updates: &[MetricUpdate]) {
     if updates.is_empty() {
         return;
     }
-    let mut user = metrics.user.lock().expect("no holder of this lock panics");
-    for update in updates {
+    let one = |update: &MetricUpdate| {
         let spec = &specs[update.metric];
-        let zero = match spec.kind {
-            MetricKind::Counter => UserMetric::Counter { value: 0.0 },
-            MetricKind::Gauge => UserMetric::Gauge { value: 0.0 },
-            MetricKind::Distribution => UserMetric::Distribution { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY },
+        let metric = match spec.kind {
+            MetricKind::Counter => UserMetric::Counter { value: update.sum },
+            MetricKind::Gauge => UserMetric::Gauge { value: update.max },
+            MetricKind::Distribution => UserMetric::Distribution { count: update.count, sum: update.sum, min: update.min, max: update.max },
         };
-        match user.entry(spec.name.clone()).or_insert(zero) {
-            UserMetric::Counter { value } => *value += update.sum,
-            UserMetric::Gauge { value } => *value = update.max,
-            UserMetric::Distribution { count, sum, min, max } => {
-                *count += update.count;
-                *sum += update.sum;
-                *min = min.min(update.min);
-                *max = max.max(update.max);
-            }
-        }
+        (spec.name.clone(), metric)
+    };
+    let mut all = metrics.user.lock().expect("no holder of this lock panics");
+    for updated in updates.iter().map(one) {
+        let updated = UserMetrics::from([updated]);
+        merge_user(&mut all, &updated);
+        merge_user(counted, &updated);
     }
 }

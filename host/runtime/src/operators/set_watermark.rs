@@ -56,14 +56,14 @@ impl Operator for SetWatermark {
     }
 
     async fn split(&mut self, event: SplitEvent, out: &mut Out) -> Result<(), Failure> {
-        let told = self.splits.tell(event, out);
-        self.publish(told);
+        self.splits.tell(event, out);
+        self.publish(out.now);
         Ok(())
     }
 
     async fn tick(&mut self, out: &mut Out) -> Result<(), Failure> {
-        if self.gate.as_ref().is_some_and(Gate::is_ahead) {
-            self.splits.keep_awake(out.now);
+        if let Some(gate) = &self.gate {
+            self.splits.keep_awake(&gate.ahead().splits, out.now);
         }
         self.advance(out);
         Ok(())
@@ -77,27 +77,32 @@ impl Operator for SetWatermark {
     async fn abort(&mut self) {
         self.leave();
     }
+
+    fn unkeyed(&self) -> Vec<(String, Vec<u8>)> {
+        self.splits.unkeyed()
+    }
+
+    fn restore(&mut self, unkeyed: &[(String, Vec<u8>)]) -> Result<(), Failure> {
+        self.splits.restore(unkeyed)
+    }
 }
 
 impl SetWatermark {
     fn advance(&mut self, out: &mut Out) {
-        let told = self.splits.advance(out);
-        self.publish(told);
+        self.splits.advance(out);
+        self.publish(out.now);
     }
 
-    /// Tells the group what those below were told, if anything.
-    fn publish(&self, told: Option<Watermark>) {
-        if let (Some(gate), Some(watermark)) = (&self.gate, told) {
-            gate.publish(match watermark {
-                Watermark::Active(at) if at > Instant::MIN => Some(at),
-                _ => None,
-            });
+    /// Tells the group how far each split has come.
+    fn publish(&self, now: Instant) {
+        if let Some(gate) = &self.gate {
+            gate.publish(self.splits.come(now));
         }
     }
 
     fn leave(&self) {
         if let Some(gate) = &self.gate {
-            gate.publish(None);
+            gate.publish(Vec::new());
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::metrics::NodeMetrics;
 use crate::operator::{Operator, Out, Refusals};
 use crate::windows;
 use async_trait::async_trait;
-use pelton_connect::{Sink, SinkSummary};
-use pelton_core::{Batch, Duration, Instant, WindowFn};
+use pelton_connect::{Sink, SinkSummary, Staged};
+use pelton_core::{Batch, Duration, Epoch, Instant, WindowFn};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
@@ -32,9 +32,16 @@ pub struct SinkOperator {
     pub refusals: Refusals,
     /// When the connector was last told the time.
     pub ticked: Instant,
+    /// Rows become visible by epochs, so that the end of the input makes none of them visible.
+    pub by_epochs: bool,
 }
 
 impl SinkOperator {
+    fn wrote(&self, summary: SinkSummary) {
+        self.metrics.bytes.fetch_add(summary.bytes, Relaxed);
+        self.summaries.lock().expect("no holder of this lock panics").push((self.refusals.transform.clone(), summary));
+    }
+
     fn failed(&self, error: pelton_connect::ConnectError) -> Failure {
         Failure::Connect { transform: self.refusals.transform.clone(), error }
     }
@@ -66,13 +73,29 @@ impl Operator for SinkOperator {
     }
 
     async fn end(&mut self, _end: End, _out: &mut Out) -> Result<(), Failure> {
+        if self.by_epochs {
+            return Ok(());
+        }
         let Some(sink) = self.sink.take() else { return Ok(()) };
         let watch = clock::Stopwatch::start();
         let summary = sink.finish().await.map_err(|error| self.failed(error))?;
-        self.metrics.bytes.fetch_add(summary.bytes, Relaxed);
         self.metrics.busy_nanos.fetch_add(watch.nanos(), Relaxed);
-        self.summaries.lock().expect("no holder of this lock panics").push((self.refusals.transform.clone(), summary));
+        self.wrote(summary);
         Ok(())
+    }
+
+    async fn barrier(&mut self, epoch: Epoch, last: bool) -> Result<Option<Staged>, Failure> {
+        let Some(sink) = &mut self.sink else { return Ok(None) };
+        let watch = clock::Stopwatch::start();
+        let staged = sink.prepare(epoch, last).await;
+        self.metrics.busy_nanos.fetch_add(watch.nanos(), Relaxed);
+        let summary = last.then(|| sink.written());
+        let staged = staged.map_err(|error| self.failed(error))?;
+        if let Some(summary) = summary {
+            self.sink = None;
+            self.wrote(summary);
+        }
+        Ok(Some(staged))
     }
 
     async fn abort(&mut self) {

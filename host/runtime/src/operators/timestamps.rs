@@ -90,6 +90,14 @@ impl Operator for AssignTimestamps {
         self.splits.advance(out);
         Ok(())
     }
+
+    fn unkeyed(&self) -> Vec<(String, Vec<u8>)> {
+        self.splits.unkeyed()
+    }
+
+    fn restore(&mut self, unkeyed: &[(String, Vec<u8>)]) -> Result<(), Failure> {
+        self.splits.restore(unkeyed)
+    }
 }
 
 /// A column of event times in one of its spellings.

@@ -25,15 +25,15 @@ fn what_has_expired_is_not_read_and_then_dropped_with_its_cell() {
     assert_eq!(states.value(0, slot), Some((&b"x"[..], at(1_500_000))));
     states.at.now = at(1_500_000);
     assert_eq!(states.value(0, slot), None);
-    states.sweep(Clock::Processing);
+    states.sweep(Clock::Processing).expect("in memory");
     assert_eq!(states.len(), 1, "sweeps are a second apart");
     // Written again before the sweep comes: kept.
     states.set_value(0, slot, Some((b"y", at(9_000_000))));
     states.at.now = at(2_000_000);
-    states.sweep(Clock::Processing);
+    states.sweep(Clock::Processing).expect("in memory");
     assert_eq!(states.value(0, slot), Some((&b"y"[..], at(9_000_000))));
     states.at.now = at(9_000_000);
-    states.sweep(Clock::Processing);
+    states.sweep(Clock::Processing).expect("in memory");
     assert!(states.is_empty());
 }
 
@@ -54,6 +54,42 @@ fn timers_beyond_the_close_fire_at_it_and_those_of_processing_time_too() {
     assert_eq!((states.last_of(slot), states.hold()), (None, None));
     states.drop(slot);
     assert!(states.is_empty());
+}
+
+/// Also in cells that were on disk when it was forgotten.
+#[test]
+fn a_forgotten_timer_neither_fires_nor_holds_nor_keeps_a_cell() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scratch = crate::Scratch::open(folder.path(), 4_000, 1).expect("a scratch");
+    let mut states = states(StateKind::Value, None, &[Clock::Event, Clock::Processing]);
+    states.cells_mut().evict_to(&scratch).expect("a tree");
+    const CELLS: u16 = 400;
+    for key in 0..CELLS {
+        let slot = states.entry(cell(&key.to_be_bytes()));
+        states.set_timer(0, slot, Some((at(10 + i64::from(key)), at(1))));
+        if key % 2 == 0 {
+            states.set_timer(1, slot, Some((at(20), at(7))));
+        }
+        states.make_room().expect("room");
+    }
+    let in_memory = states.cells_mut().slots().count();
+    assert!(0 < in_memory && in_memory < usize::from(CELLS) / 2, "{in_memory} are in memory");
+    states.forget_timer(0);
+    assert_eq!(states.hold(), Some(at(7)));
+    (states.at.watermark, states.at.now) = (at(1_000), at(1_000));
+    let mut fired = [0, 0];
+    for clock in Clock::ALL {
+        loop {
+            let due = states.due(clock, 10);
+            fired[clock as usize] += due.len();
+            due.iter().for_each(|due| states.drop_if_empty(due.slot));
+            states.make_room().expect("room");
+            if due.is_empty() {
+                break;
+            }
+        }
+    }
+    assert_eq!((fired, states.hold(), states.len()), ([0, usize::from(CELLS) / 2], None, 0));
 }
 
 proptest! {

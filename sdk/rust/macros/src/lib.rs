@@ -60,14 +60,16 @@ pub fn transform(options: TokenStream, item: TokenStream) -> TokenStream {
 /// - `#[state(ttl = "1h")]`: what is written is dropped after that time (`ms`, `s`, `m`, `h`, `d`); with `time = "event"` (the default) or
 ///   `time = "processing"`.
 /// - `#[state(name = "...")]`: another name than the field's; the name is what the state is found by after an update.
-/// - `#[state(version = 2)]`: the version of the field's type.
+/// - `#[state(version = 2)]`: the version of the field's type; 1 if it is not said.
+/// - `#[state(version = 2, migrate(1 = from_v1))]`: functions that bring stored values of other versions to this one.
 #[proc_macro_derive(State, attributes(state))]
 pub fn derive_state(item: TokenStream) -> TokenStream {
     answer(syn::parse(item).and_then(state::expand))
 }
 
-/// Makes a struct that owns its fields a type that state can hold, encoded field by field in their order.
-#[proc_macro_derive(StateValue)]
+/// Makes a struct that owns its fields a type that state can hold, encoded field by field in their order. `#[state(default)]` and
+/// `#[state(default = 5)]` say what a new field is in values that were stored before there was one.
+#[proc_macro_derive(StateValue, attributes(state))]
 pub fn derive_state_value(item: TokenStream) -> TokenStream {
     answer(syn::parse(item).and_then(value::expand))
 }
@@ -97,6 +99,8 @@ pub fn stateful(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// - `columns`: it implements `add_columns`, which is called instead of `add`.
 /// - `metrics(HITS, ..)`: the metrics that it uses.
+/// - `version = 2, migrate(1 = from_v1)`: the version of the accumulator's type, 1 if it is not said, and functions that bring accumulators of other
+///   versions to this one.
 /// - `name = "..."`: another name.
 #[proc_macro_attribute]
 pub fn combine(options: TokenStream, item: TokenStream) -> TokenStream {

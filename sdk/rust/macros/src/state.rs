@@ -2,14 +2,17 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
+use syn::parse::ParseStream;
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Field, Fields, LitInt, LitStr, Result};
+use syn::{Data, DeriveInput, Error, Field, Fields, LitInt, LitStr, Path, Result, Token};
 
 /// What `#[state(..)]` says of a field.
 struct Options {
     name: LitStr,
     version: u32,
     ttl: TokenStream,
+    /// Versions, and the functions that take their values.
+    migrations: Vec<(LitInt, Path)>,
 }
 
 pub fn expand(input: DeriveInput) -> Result<TokenStream> {
@@ -23,13 +26,23 @@ pub fn expand(input: DeriveInput) -> Result<TokenStream> {
         return Err(Error::new_spanned(parameter, "a state has no parameters: it outlives every row"));
     }
     let name = &input.ident;
-    let (mut specs, mut loads, mut visits) = (vec![], vec![], vec![]);
+    let (mut specs, mut loads, mut visits, mut arms) = (vec![], vec![], vec![], vec![]);
     for (number, field) in fields.named.iter().enumerate() {
         let (ident, kind, number) = (&field.ident, &field.ty, number as u32);
-        let Options { name, version, ttl } = options(field)?;
+        let Options { name, version, ttl, migrations } = options(field)?;
         // An error about the field's type points at it.
         let as_kind = quote_spanned!(kind.span()=> <#kind as ::pelton_sdk::expansion::Kind>);
-        specs.push(quote!(#as_kind::spec(#name, #version, #ttl)));
+        let taken = migrations.iter().map(|(version, function)| quote!(<#kind>::migration(#version, #function)));
+        specs.push(quote! {{
+            let mut spec = #as_kind::spec(#name, #version, #ttl);
+            spec.migrates = ::std::vec![#(#taken),*];
+            spec
+        }});
+        for (version, function) in &migrations {
+            let arguments = quote!(key, value);
+            let call = quote_spanned!(function.span()=> <#kind>::migrate_entry(#function, #arguments));
+            arms.push(quote!((#name, #version) => ::std::option::Option::Some(#call)));
+        }
         loads.push(quote!(#ident: #as_kind::load(cell, #number, #name, #ttl)));
         visits.push(quote!(visit(#as_kind::handle(&mut self.#ident));));
     }
@@ -44,6 +57,13 @@ pub fn expand(input: DeriveInput) -> Result<TokenStream> {
             fn each(&mut self, visit: &mut dyn FnMut(&mut dyn ::pelton_sdk::expansion::Handle)) {
                 #(#visits)*
             }
+            #[allow(unused_variables, reason = "what an author leaves out has no use for all of them")]
+            fn migrate(name: &str, version: u32, key: &[u8], value: &[u8]) -> ::std::option::Option<::pelton_sdk::expansion::migrate::Entry> {
+                match (name, version) {
+                    #(#arms,)*
+                    _ => ::std::option::Option::None,
+                }
+            }
         }
     })
 }
@@ -52,19 +72,22 @@ fn options(field: &Field) -> Result<Options> {
     let ident = field.ident.as_ref().ok_or_else(|| Error::new_spanned(field, "a field has a name"))?;
     let mut name = LitStr::new(&ident.to_string(), ident.span());
     let (mut version, mut ttl, mut time): (u32, Option<LitStr>, Option<LitStr>) = (1, None, None);
+    let mut migrations = vec![];
     for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("state")) {
         attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("name") {
                 name = meta.value()?.parse()?;
             } else if meta.path.is_ident("version") {
                 version = meta.value()?.parse::<LitInt>()?.base10_parse()?;
+            } else if meta.path.is_ident("migrate") {
+                migrations.extend(parse_migrations(meta.input)?);
             } else if meta.path.is_ident("ttl") {
                 ttl = Some(meta.value()?.parse()?);
             } else if meta.path.is_ident("time") {
                 time = Some(meta.value()?.parse()?);
             } else {
                 return Err(
-                    meta.error("a state takes `ttl = \"1h\"`, `time = \"event\"` or `\"processing\"`, `name = \"..\"`, `version = 2`")
+                    meta.error("a state takes `ttl = \"1h\"`, `time = \"event\"` or `\"processing\"`, `name = \"..\"`, `version = 2`, `migrate(1 = function)`")
                 );
             }
             Ok(())
@@ -78,7 +101,29 @@ fn options(field: &Field) -> Result<Options> {
             quote!(::std::option::Option::Some(::pelton_sdk::expansion::Ttl { micros: #micros, domain: #domain }))
         }
     };
-    Ok(Options { name, version, ttl })
+    check_migrations(version, &migrations)?;
+    Ok(Options { name, version, ttl, migrations })
+}
+
+/// `(1 = function, ..)`: versions, and the functions that take their values.
+pub fn parse_migrations(input: ParseStream<'_>) -> Result<Vec<(LitInt, Path)>> {
+    let content;
+    syn::parenthesized!(content in input);
+    let migration = |input: ParseStream<'_>| {
+        let version = input.parse()?;
+        input.parse::<Token![=]>()?;
+        Ok((version, input.parse()?))
+    };
+    Ok(content.parse_terminated(migration, Token![,])?.into_iter().collect())
+}
+
+/// Migrations are from other versions than today's.
+pub fn check_migrations(version: u32, migrations: &[(LitInt, Path)]) -> Result<()> {
+    let is_same = |from: &LitInt| from.base10_parse::<u32>().is_ok_and(|from| from == version);
+    match migrations.iter().find(|(from, _)| is_same(from)) {
+        Some((same, _)) => Err(Error::new_spanned(same, "a migration is from another version: say a higher `version`")),
+        None => Ok(()),
+    }
 }
 
 /// Which clock `time = ".."` names; event time without it.

@@ -12,6 +12,7 @@ use crate::combine::type_name;
 use crate::transform::{Options, ToBatch, first_sentence, refuse_what_cannot_be, returns_iterator};
 
 pub fn expand(options: Options, item: ItemImpl) -> Result<TokenStream> {
+    options.refuse_versions()?;
     if options.columns || options.event_time || options.config.is_some() {
         return Err(Error::new(item.span(), "the options of a stateful transform are append, metrics(..), name = \"..\""));
     }
@@ -72,7 +73,7 @@ pub fn expand(options: Options, item: ItemImpl) -> Result<TokenStream> {
             const METRICS: &'static [&'static ::pelton_sdk::expansion::Metric] = &[#(#metrics.declaration()),*];
             type State = #state;
             type Timer = #timer;
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "what an author leaves out has no use for all of them")]
             fn visit<'batch, V: ::pelton_sdk::expansion::stateful::Visit<'batch, Self>>(visitor: V) -> V::Done {
                 #visit
             }

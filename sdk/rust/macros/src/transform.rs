@@ -8,7 +8,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit_mut::VisitMut;
-use syn::{Error, FnArg, GenericParam, ItemFn, Lifetime, LitStr, Path, Result, ReturnType, Signature, Token, Type};
+use syn::{Error, FnArg, GenericParam, ItemFn, Lifetime, LitInt, LitStr, Path, Result, ReturnType, Signature, Token, Type};
 
 #[derive(Default)]
 pub struct Options {
@@ -18,6 +18,9 @@ pub struct Options {
     pub metrics: Vec<Path>,
     pub config: Option<Type>,
     pub name: Option<LitStr>,
+    /// Of an aggregation: the version of its accumulator, and functions that take those of others.
+    pub version: Option<LitInt>,
+    pub migrations: Vec<(LitInt, Path)>,
 }
 
 impl Parse for Options {
@@ -42,10 +45,16 @@ impl Parse for Options {
                     input.parse::<Token![=]>()?;
                     options.name = Some(input.parse()?);
                 }
+                "version" => {
+                    input.parse::<Token![=]>()?;
+                    options.version = Some(input.parse()?);
+                }
+                "migrate" => options.migrations.extend(crate::state::parse_migrations(input)?),
                 _ => {
                     return Err(Error::new_spanned(
                         option,
-                        "the options are append, columns, event_time, metrics(..), config = .., name = \"..\"",
+                        "the options are append, columns, event_time, metrics(..), config = .., name = \"..\"; of an aggregation also version = 2, \
+                         migrate(1 = function)",
                     ));
                 }
             }
@@ -57,7 +66,20 @@ impl Parse for Options {
     }
 }
 
+impl Options {
+    /// Only accumulators have a version here; a state has its own.
+    pub fn refuse_versions(&self) -> Result<()> {
+        match self.version.as_ref().or(self.migrations.first().map(|(version, _)| version)) {
+            Some(version) => {
+                Err(Error::new_spanned(version, "`version` and `migrate(..)` are of `#[combine]`, or of a field with `#[state(..)]`"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 pub fn expand(options: Options, function: ItemFn) -> Result<TokenStream> {
+    options.refuse_versions()?;
     refuse_what_cannot_be(&function.sig)?;
     let parameters = parameters(&options, &function)?;
     let ident = &function.sig.ident;
@@ -100,7 +122,7 @@ pub fn expand(options: Options, function: ItemFn) -> Result<TokenStream> {
             const NEEDS_EVENT_TIMES: bool = #needs_event_times;
             type Config = #config;
             const METRICS: &'static [&'static ::pelton_sdk::expansion::Metric] = &[#(#metrics.declaration()),*];
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "what an author leaves out has no use for all of them")]
             fn visit<'batch, V: ::pelton_sdk::expansion::Visit<'batch, Self::Config>>(visitor: V) -> V::Done {
                 #visit
             }

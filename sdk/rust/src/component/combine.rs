@@ -40,8 +40,8 @@ impl<P: Plugin> contract::Guest for Component<P> {
         with(|instance| columns_out(instance.extract(&bytes_in(accumulators))))
     }
 
-    fn migrate(_: u32, _: contract::BytesColumn) -> Result<contract::BytesColumn, contract::Failure> {
-        Err(failure(crate::wire::Failure::new("this plugin has no migration of accumulators")))
+    fn migrate(version: u32, accumulators: contract::BytesColumn) -> Result<contract::BytesColumn, contract::Failure> {
+        with(|instance| instance.migrate(version, &bytes_in(accumulators)))?.map(bytes_out).map_err(failure)
     }
 
     fn close() {

@@ -33,8 +33,15 @@ impl<P: Plugin> contract::Guest for Component<P> {
         })
     }
 
-    fn migrate(_: String, _: u32, _: contract::StateItems) -> Result<contract::StateItems, contract::Failure> {
-        Err(failure(crate::wire::Failure::new("this plugin has no migration of state")))
+    fn migrate(state: String, version: u32, items: contract::StateItems) -> Result<contract::StateItems, contract::Failure> {
+        let items = keyed::StateItems { keys: bytes_in(items.keys), values: bytes_in(items.values) };
+        INSTANCE.with_borrow(|instance| match instance {
+            Some(Served::Stateful(instance)) => {
+                let migrated = instance.migrate(&state, version, &items).map_err(failure)?;
+                Ok(contract::StateItems { keys: bytes_out(migrated.keys), values: bytes_out(migrated.values) })
+            }
+            _ => Err(not_open()),
+        })
     }
 
     fn close() {

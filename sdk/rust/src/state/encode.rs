@@ -4,8 +4,8 @@
 //! the value if 1; a list a u32 count, then its items; a map a u32 count, then keys and values; a struct its fields in order. Keys
 //! sort as bytes do: integers and times big-endian with the sign flipped, texts and bytes as they are.
 //!
-//! The type travels in the descriptor, not in each value: state that was written under another version of it is brought over by
-//! `migrate`, never guessed.
+//! The type travels in the descriptor, not in each value: the host keeps it with the state, and brings values that were written as another type
+//! to today's before the plugin sees them, by its rules or by the plugin's migration ([`super::migrate`]).
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ pub(crate) fn decode_all<T: StateValue>(name: &str, mut bytes: &[u8]) -> T {
 }
 
 fn leaf(name: &str, format: &str, nullable: bool, children: u32, out: &mut Vec<Field>) {
-    out.push(Field { name: name.to_owned(), format: format.to_owned(), nullable, children });
+    out.push(Field { name: name.to_owned(), format: format.to_owned(), nullable, children, default: None });
 }
 
 fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {

@@ -150,7 +150,7 @@ impl<K: StateKey, V: StateValue> Kind for Map<K, V> {
         let (mut key, mut value) = (vec![], vec![]);
         K::fields("key", false, &mut key);
         V::fields(name, false, &mut value);
-        StateSpec { name: name.to_owned(), kind: StateKind::Map, value, key, version, ttl }
+        StateSpec { name: name.to_owned(), kind: StateKind::Map, value, key, version, migrates: vec![], ttl }
     }
 
     fn load(cell: &Cell, number: u32, name: &'static str, ttl: Option<Ttl>) -> Map<K, V> {

@@ -14,6 +14,24 @@
 //! }
 //! ```
 //!
+//! A type that changes: the host brings stored values to a type with wider numbers, with fields that may be absent or have a
+//! `#[state(default = ..)]`, without some, or in another order. For other changes a state says its version and how older values become today's:
+//!
+//! ```
+//! # use pelton_sdk::prelude::*;
+//! #[derive(State)]
+//! struct Totals {
+//!     #[state(version = 2, migrate(1 = from_euros))]
+//!     cents: Value<i64>,
+//! }
+//!
+//! fn from_euros(euros: f64) -> i64 {
+//!     (euros * 100.0).round() as i64
+//! }
+//!
+//! assert_eq!(testing::migrate::<Totals, f64, i64>("cents", 1, &12.5), Ok(Some(1_250)));
+//! ```
+//!
 //! Values and aggregates come with the call; lists and maps are read when they are first asked for. All that a row writes stays in the
 //! handles until the call ends and is undone when the row fails.
 //!
@@ -24,6 +42,7 @@ pub mod aggregate;
 pub mod encode;
 mod list;
 mod map;
+pub mod migrate;
 mod value;
 
 use std::cell::{Cell as StdCell, RefCell};
@@ -33,6 +52,7 @@ use std::rc::Rc;
 pub use aggregate::{Aggregate, Aggregating};
 pub use list::List;
 pub use map::Map;
+pub use migrate::Migrated;
 pub use value::Value;
 
 use crate::keyed::{Found, Items, Reads, StateWrites, ValueColumn};
@@ -45,6 +65,8 @@ pub trait State: Sized {
     fn load(cell: &Cell) -> Self;
     /// Every handle, in the order of the specs.
     fn each(&mut self, visit: &mut dyn FnMut(&mut dyn Handle));
+    /// An item of the named state that was written under another version; `None`: there is no migration from it.
+    fn migrate(name: &str, version: u32, key: &[u8], value: &[u8]) -> Option<migrate::Entry>;
 }
 
 /// No state at all.
@@ -54,6 +76,9 @@ impl State for () {
     }
     fn load(_: &Cell) {}
     fn each(&mut self, _: &mut dyn FnMut(&mut dyn Handle)) {}
+    fn migrate(_: &str, _: u32, _: &[u8], _: &[u8]) -> Option<migrate::Entry> {
+        None
+    }
 }
 
 /// What every handle does around a row or timer.

@@ -81,7 +81,7 @@ impl<T: StateValue> Kind for Value<T> {
     fn spec(name: &'static str, version: u32, ttl: Option<Ttl>) -> StateSpec {
         let mut value = vec![];
         T::fields(name, false, &mut value);
-        StateSpec { name: name.to_owned(), kind: StateKind::Value, value, key: vec![], version, ttl }
+        StateSpec { name: name.to_owned(), kind: StateKind::Value, value, key: vec![], version, migrates: vec![], ttl }
     }
 
     fn load(cell: &Cell, number: u32, name: &'static str, ttl: Option<Ttl>) -> Value<T> {

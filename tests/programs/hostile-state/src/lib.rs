@@ -16,7 +16,7 @@ use pelton::plugin::{log, state};
 use std::cell::RefCell;
 
 /// Those that are honest.
-const HONEST: &[&str] = &["nothing", "all-kinds", "reads", "pages"];
+const HONEST: &[&str] = &["nothing", "all-kinds", "reads", "pages", "timer-endless", "timer-past", "timer-far", "expires-past", "state-endless"];
 /// A call of these is a breach of the contract.
 const LIES: &[&str] = &[
     "state-beyond", "value-as-list", "list-as-value", "map-as-list", "group-beyond", "group-uneven", "value-twice", "value-twice-apart", "few-values",
@@ -26,7 +26,8 @@ const LIES: &[&str] = &[
 ];
 /// These fail the call: by a trap in the import, or because it would leave too much or too early.
 const FAULTS: &[&str] = &[
-    "read-value", "read-beyond", "read-group-beyond", "read-uneven", "get-of-list", "get-short", "get-absent", "page-beyond", "early", "huge-value",
+    "read-value", "read-beyond", "read-group-beyond", "read-uneven", "get-of-list", "get-short", "get-absent", "page-beyond", "early", "huge-value", "reads-endless", "fires-panic", "open-panics",
+    "process-panics", "close-panics",
 ];
 
 thread_local! { static TRANSFORM: RefCell<String> = const { RefCell::new(String::new()) }; }
@@ -42,6 +43,8 @@ impl Plugin for Hostile {
             value: vec![],
             key: vec![],
             version: 1,
+            migrates: vec![],
+            defaults: vec![],
             ttl,
         };
         let minute = Ttl { duration_us: 60_000_000, domain: TimeDomain::EventTime };
@@ -72,6 +75,7 @@ impl Guest for Hostile {
     fn open(request: KeyedOpenRequest) -> Result<Opened, Failure> {
         std::panic::set_hook(Box::new(|info| log::panicked(&info.to_string())));
         TRANSFORM.set(request.base.transform.clone());
+        assert!(request.base.transform != "open-panics", "open has no brakes");
         let outputs = vec![OutputSchema { tag: String::new(), passes: request.key, adds: vec![] }];
         Ok(Opened { reads: vec![], needs: Needs::KEYS, outputs, metrics: Vec::<MetricSpec>::new() })
     }
@@ -79,14 +83,22 @@ impl Guest for Hostile {
     fn process(rows: KeyedInput) -> Result<KeyedOutcome, Failure> {
         let n = rows.rows.columns.rows;
         let groups = (rows.groups.row_starts.len() / 4 - 1) as u32;
-        Ok(TRANSFORM.with_borrow(|transform| outcome(transform, n, groups)))
+        let fired = !rows.fired.times.is_empty();
+        Ok(TRANSFORM.with_borrow(|transform| match transform.as_str() {
+            "process-panics" => panic!("process has no brakes"),
+            "fires-panic" if fired => panic!("a timer has no brakes"),
+            "fires-panic" => outcome("timer-endless", n, groups),
+            _ => outcome(transform, n, groups),
+        }))
     }
 
     fn migrate(_: String, _: u32, items: StateItems) -> Result<StateItems, Failure> {
         Ok(items)
     }
 
-    fn close() {}
+    fn close() {
+        TRANSFORM.with_borrow(|transform| assert!(transform != "close-panics", "close has no brakes"));
+    }
 }
 
 export!(Hostile);
@@ -171,6 +183,19 @@ fn outcome(transform: &str, n: u32, groups: u32) -> KeyedOutcome {
             }
             made.values = with_values(BytesColumn { validity: vec![], offsets: u32s(&[0, 2]), data: vec![items, pages] });
         }
+        // Sets itself for the same time whenever it fires.
+        "timer-endless" => made.timers = vec![timer(0, &(0..groups).collect::<Vec<_>>())],
+        "timer-past" => made.timers = vec![TimerWrites { times: i64s(&[i64::MIN]), output_times: i64s(&[i64::MIN]), ..timer(0, &[0]) }],
+        "timer-far" => made.timers = vec![TimerWrites { times: i64s(&[i64::MAX - 1]), output_times: i64s(&[i64::MIN]), ..timer(1, &[0]) }],
+        "expires-past" => made.values = vec![ValueWrites { expires: i64s(&[i64::MIN]), ..value(1, &[0]) }],
+        // A tenth of a megabyte more with each call.
+        "state-endless" => {
+            let data = vec![b'x'; 100_000];
+            made.lists = vec![ListWrites { items: BytesColumn { validity: vec![], offsets: u32s(&[0, data.len() as u32]), data }, ..list(2, &[0]) }];
+        }
+        "reads-endless" => loop {
+            drop(state::read(2, &u32s(&[0]), 1 << 20));
+        },
         "state-beyond" => made.values = vec![value(4, &[0])],
         "value-as-list" => made.lists = vec![list(0, &[0])],
         "list-as-value" => made.values = vec![value(2, &[0])],

@@ -2,14 +2,19 @@
 //!
 //! - [`honest`]: identity, filter, map, flat-map, tagged outputs, row errors, context, metrics.
 //! - [`poison`]: rows with a negative number panic, loop for ever or exhaust memory.
+//! - [`greed`]: calls that take, ask for or leave too much, and guests that cannot be closed.
+//! - [`describe`] and [`memory`]: descriptors and allocators that are spoilt on purpose.
 //! - [`lies`]: results and answers of `open` that break the contract, one breach a transform.
 //!
 //! Every transform but those of `open` reads the first column of format `l`, which tests call `number`.
 
 wit_bindgen::generate!({ world: "transform", path: "../../../wit" });
 
+mod describe;
+mod greed;
 mod honest;
 mod lies;
+mod memory;
 mod poison;
 
 use exports::pelton::plugin::do_fn::{Failure, Guest as DoFn, Input, Opened, OpenRequest, Outcome, Output, RowErrors};
@@ -26,7 +31,7 @@ struct Hostile;
 
 impl Plugin for Hostile {
     fn describe() -> Descriptor {
-        let names = honest::NAMES.iter().chain(poison::NAMES).chain(lies::NAMES);
+        let names = honest::NAMES.iter().chain(poison::NAMES).chain(greed::NAMES).chain(lies::NAMES);
         let spec = |name: &&str| TransformSpec {
             name: name.to_string(),
             summary: format!("Tests `{name}`."),
@@ -37,7 +42,7 @@ impl Plugin for Hostile {
             states: vec![],
             timers: vec![],
         };
-        Descriptor { name: "hostile".into(), version: "0.1.0".into(), transforms: names.map(spec).collect() }
+        describe::spoil(Descriptor { name: "hostile".into(), version: "0.1.0".into(), transforms: names.map(spec).collect() })
     }
 }
 
@@ -55,10 +60,19 @@ impl DoFn for Hostile {
         if let Some(answer) = poison::process(&transform, rows.columns.rows as usize, number) {
             return answer;
         }
+        if let Some(answer) = greed::process(&transform, &rows) {
+            return answer;
+        }
         if honest::NAMES.contains(&transform.as_str()) { honest::process(&transform, rows) } else { Ok(lies::process(&transform, rows)) }
     }
 
-    fn close() {}
+    fn close() {
+        match TRANSFORM.with_borrow(Clone::clone).as_str() {
+            "close-panics" => panic!("close has no brakes"),
+            "close-loops" => poison::spin(),
+            _ => {}
+        }
+    }
 }
 
 export!(Hostile);

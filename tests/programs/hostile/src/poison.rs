@@ -32,21 +32,21 @@ pub fn process(transform: &str, rows: usize, number: impl Fn(usize) -> i64) -> O
     Some(Ok(outcome(vec![output(0, no_columns(rows as u32), None)])))
 }
 
-fn spin() {
+pub fn spin() {
     let mut turns = 0u64;
     while black_box(true) {
         turns = black_box(turns.wrapping_add(1));
     }
 }
 
-fn hoard() {
+pub fn hoard() {
     let mut hoard = vec![];
     loop {
         hoard.push(black_box(vec![1u8; 1 << 20]));
     }
 }
 
-fn dig(depth: u64) -> u64 {
+pub fn dig(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     dig(frame[0] + 1) + frame[63]
 }

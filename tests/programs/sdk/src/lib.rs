@@ -178,7 +178,35 @@ pub fn measure(input: &ColumnsOf<'_, Line<'_>>, out: &mut Emit<Length>) {
     }
 }
 
-plugin!(keep, parse, split, letters, first_word, route, truncate, an_hour_later, everything, measure);
+/// A purchase and what the pipeline looks up beside it: a dict `profiles`, a singleton `rate` and an iterable `blocked`.
+#[derive(Row)]
+pub struct Purchase<'a> {
+    pub user: Option<&'a str>,
+    pub amount: i64,
+    #[row(name = "profiles.segment")]
+    pub segment: Option<&'a str>,
+    #[row(name = "rate.value")]
+    pub rate: i64,
+    #[row(name = "blocked.user")]
+    pub blocked: Vec<Option<&'a str>>,
+}
+
+#[derive(Row, Debug, PartialEq)]
+pub struct Priced {
+    pub segment: String,
+    pub price: i64,
+}
+
+/// Reads three side inputs, and lets the input's columns pass.
+#[transform(append)]
+pub fn price(row: Purchase<'_>) -> Result<Priced, String> {
+    match row.user {
+        Some(user) if row.blocked.contains(&Some(user)) => Err(format!("{user} is blocked")),
+        _ => Ok(Priced { segment: row.segment.unwrap_or("unknown").to_owned(), price: row.amount * row.rate }),
+    }
+}
+
+plugin!(keep, parse, split, letters, first_word, route, truncate, an_hour_later, everything, measure, price);
 
 #[cfg(test)]
 mod tests;

@@ -162,3 +162,18 @@ fn integers_widen() {
     }
     assert_eq!(testing::run::<twice>([Narrow { length: -7 }]).rows::<Length>(""), [Length { length: -14 }]);
 }
+
+#[test]
+fn side_inputs_are_columns_of_the_row() {
+    let row = |user, segment, blocked: &[&'static str]| Purchase {
+        user,
+        amount: 5,
+        segment,
+        rate: 3,
+        blocked: blocked.iter().copied().map(Some).collect(),
+    };
+    let run = testing::run::<price>([row(Some("ann"), Some("pro"), &["eve"]), row(Some("eve"), None, &["eve"]), row(None, None, &[])]);
+    let priced = |segment: &str| Priced { segment: segment.to_owned(), price: 15 };
+    assert_eq!(run.rows::<Priced>(""), [priced("pro"), priced("unknown")]);
+    assert_eq!(run.errors, [(1, "eve is blocked".to_owned())]);
+}

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use pelton_sdk::prelude::*;
 
+pub mod versions;
+
+use versions::{FiguresFour, FiguresOne, FiguresThree, FiguresTwo, TotalOne, TotalThree, TotalTwo};
+
 /// A row of most tests: `at` is its event time in seconds.
 #[derive(Row)]
 pub struct Event {
@@ -396,13 +400,45 @@ impl TopDistinct {
     }
 }
 
+#[derive(Row)]
+pub struct Rated {
+    pub number: i64,
+    /// Of a side input.
+    #[row(name = "rates.rate")]
+    pub rate: Option<i64>,
+}
+
+#[derive(State)]
+pub struct Spent {
+    total: Aggregating<Sum<i64>>,
+}
+
+#[derive(Row, Debug, PartialEq)]
+pub struct SoFar {
+    pub so_far: i64,
+}
+
+pub struct Spending;
+
+/// The sum of a key's numbers so far, each at the rate that a side input has for it; 1 without one.
+#[stateful(append)]
+impl Spending {
+    fn process(row: Rated, state: &mut Spent) -> SoFar {
+        state.total.add(row.number * row.rate.unwrap_or(1));
+        SoFar { so_far: state.total.get() }
+    }
+}
+
 /// A stateless neighbour in the same component.
 #[transform]
 pub fn positive(row: Event) -> bool {
     row.number > 0
 }
 
-plugin!(Dedup, Sessions, RateLimit, Collect, Picky, Alarm, GeometricMean, TopDistinct, positive);
+plugin!(
+    Dedup, Sessions, RateLimit, Collect, Picky, Alarm, GeometricMean, TopDistinct, Spending, positive, FiguresOne, FiguresTwo, FiguresThree,
+    FiguresFour, TotalOne, TotalTwo, TotalThree
+);
 
 #[cfg(test)]
 mod tests;

@@ -94,3 +94,13 @@ fn aggregations_merge() {
     let whole = [3, 9, 9, 1, 7, 9, 3].map(|value| Whole { value });
     assert_eq!(combine::<TopDistinct, Vec<i64>>(config(r#"{"n": 3}"#), whole).0, [9, 7, 3]);
 }
+
+#[test]
+fn a_side_input_is_a_column_of_the_row() {
+    let mut test = stateful::<Spending>(Value::Null);
+    for (key, number, rate) in [("a", 2, Some(10)), ("b", 3, None), ("a", 1, Some(20))] {
+        test.row(key, at(0), Rated { number, rate });
+    }
+    let so_far = test.take::<SoFar>("").into_iter().map(|(key, SoFar { so_far })| (key, so_far)).collect::<Vec<_>>();
+    assert_eq!(so_far, [("a".to_owned(), 20), ("b".to_owned(), 3), ("a".to_owned(), 40)]);
+}

@@ -6,10 +6,12 @@ use super::state::States;
 use super::values::Values;
 use super::{Accumulate, Rows};
 use arrow::array::types::{Decimal128Type, Float64Type, Int64Type};
-use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int64Array, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
+use pelton_state::columns::CellValue;
 use pelton_state::{Cells, ColumnId, Slot, Touched};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The smallest value, or the largest.
@@ -17,29 +19,60 @@ pub(super) fn extreme(states: &mut States<'_>, output: DataType, largest: bool) 
     Ok(match &output {
         DataType::Decimal128(..) => {
             let best = states.wide(if largest { i128::MIN } else { i128::MAX });
-            Box::new(DecimalExtreme { best, seen: states.whole(0), largest, output })
+            Box::new(Extreme::<Decimal128Type> { best, seen: states.whole(0), largest, output, held: PhantomData })
         }
-        output if ordered(output) => {
+        whole if ordered(whole) => {
             let best = states.whole(if largest { i64::MIN } else { i64::MAX });
-            Box::new(WholeExtreme { best, seen: states.whole(0), largest, output: output.clone() })
+            Box::new(Extreme::<Int64Type> { best, seen: states.whole(0), largest, output, held: PhantomData })
         }
         other => Box::new(OtherExtreme { best: states.bytes(), largest, values: Values::new(other)? }),
     })
 }
 
-struct WholeExtreme {
+/// Whole numbers in cells, and values of other types as such numbers.
+trait Held: Sized + ArrowPrimitiveType<Native: Ord + CellValue> {
+    /// Numbers in the order of the values.
+    fn of(values: &ArrayRef) -> Result<PrimitiveArray<Self>, String>;
+
+    /// The values of a type that they stand for.
+    fn back(numbers: PrimitiveArray<Self>, output: &DataType) -> Result<ArrayRef, String>;
+}
+
+impl Held for Int64Type {
+    fn of(values: &ArrayRef) -> Result<Int64Array, String> {
+        to_ordered(values)
+    }
+
+    fn back(numbers: Int64Array, output: &DataType) -> Result<ArrayRef, String> {
+        from_ordered(&numbers, output)
+    }
+}
+
+impl Held for Decimal128Type {
+    fn of(values: &ArrayRef) -> Result<PrimitiveArray<Self>, String> {
+        Ok(values.as_primitive::<Decimal128Type>().clone())
+    }
+
+    fn back(numbers: PrimitiveArray<Self>, output: &DataType) -> Result<ArrayRef, String> {
+        Ok(Arc::new(numbers.with_data_type(output.clone())))
+    }
+}
+
+/// The best number; it says nothing while none was seen.
+struct Extreme<H> {
     best: ColumnId,
     seen: ColumnId,
     largest: bool,
     output: DataType,
+    held: PhantomData<H>,
 }
 
-impl Accumulate for WholeExtreme {
+impl<H: Held> Accumulate for Extreme<H> {
     fn add(&mut self, cells: &mut Touched<'_>, rows: &Rows<'_>) -> Result<(), String> {
         count_values(cells, self.seen, rows);
-        let values = to_ordered(rows.value())?;
+        let values = H::of(rows.value())?;
         let values = values.values();
-        let bests = cells.column::<i64>(self.best);
+        let bests = cells.column::<H::Native>(self.best);
         if self.largest {
             rows.each(|row, slot| bests[slot] = bests[slot].max(values[row]));
         } else {
@@ -50,8 +83,8 @@ impl Accumulate for WholeExtreme {
 
     fn merge(&mut self, cells: &mut Touched<'_>, slots: &[Slot], partial: &[ArrayRef]) -> Result<(), String> {
         add_counts(cells, self.seen, slots, &partial[1]);
-        let values = partial[0].as_primitive::<Int64Type>().values();
-        let bests = cells.column::<i64>(self.best);
+        let values = partial[0].as_primitive::<H>().values();
+        let bests = cells.column::<H::Native>(self.best);
         for (slot, value) in slots.iter().zip(values) {
             let best = &mut bests[*slot as usize];
             *best = if self.largest { (*best).max(*value) } else { (*best).min(*value) };
@@ -60,47 +93,8 @@ impl Accumulate for WholeExtreme {
     }
 
     fn extract(&self, cells: &Cells, slots: &[Slot]) -> Result<ArrayRef, String> {
-        let bests = cells.column::<i64>(self.best);
-        let array = Int64Array::from_iter(where_seen(cells, self.seen, slots, |slot| bests[slot]));
-        from_ordered(&array, &self.output)
-    }
-}
-
-struct DecimalExtreme {
-    best: ColumnId,
-    seen: ColumnId,
-    largest: bool,
-    output: DataType,
-}
-
-impl Accumulate for DecimalExtreme {
-    fn add(&mut self, cells: &mut Touched<'_>, rows: &Rows<'_>) -> Result<(), String> {
-        count_values(cells, self.seen, rows);
-        let values = rows.value().as_primitive::<Decimal128Type>().values();
-        let bests = cells.column::<i128>(self.best);
-        if self.largest {
-            rows.each(|row, slot| bests[slot] = bests[slot].max(values[row]));
-        } else {
-            rows.each(|row, slot| bests[slot] = bests[slot].min(values[row]));
-        }
-        Ok(())
-    }
-
-    fn merge(&mut self, cells: &mut Touched<'_>, slots: &[Slot], partial: &[ArrayRef]) -> Result<(), String> {
-        add_counts(cells, self.seen, slots, &partial[1]);
-        let values = partial[0].as_primitive::<Decimal128Type>().values();
-        let bests = cells.column::<i128>(self.best);
-        for (slot, value) in slots.iter().zip(values) {
-            let best = &mut bests[*slot as usize];
-            *best = if self.largest { (*best).max(*value) } else { (*best).min(*value) };
-        }
-        Ok(())
-    }
-
-    fn extract(&self, cells: &Cells, slots: &[Slot]) -> Result<ArrayRef, String> {
-        let bests = cells.column::<i128>(self.best);
-        let array = Decimal128Array::from_iter(where_seen(cells, self.seen, slots, |slot| bests[slot]));
-        Ok(Arc::new(array.with_data_type(self.output.clone())))
+        let bests = cells.column::<H::Native>(self.best);
+        H::back(PrimitiveArray::from_iter(where_seen(cells, self.seen, slots, |slot| bests[slot])), &self.output)
     }
 }
 

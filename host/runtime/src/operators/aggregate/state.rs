@@ -1,7 +1,7 @@
 //! The columns of state that an aggregate declares, and how they travel.
 //!
 //! A partial result is the columns of state as they are: numbers as Arrow numbers, everything else as bytes in a format of
-//! the family that wrote them. They go between tasks of one process only.
+//! the family that wrote them. Those of cells lie in checkpoints, too: what a family reads it has to read for ever.
 
 use arrow::array::{ArrayRef, BinaryArray, Decimal128Array, Float64Array, Int64Array};
 use arrow::datatypes::DataType;

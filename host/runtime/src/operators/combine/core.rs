@@ -3,21 +3,26 @@
 use super::CombinePlan;
 use super::plugin::PluginAggregate;
 use crate::failure::Failure;
-use crate::metrics::{NodeMetrics, WindowCounts};
+use crate::metrics::{NodeMetrics, UserMetrics, WindowCounts};
 use crate::operator::{Out, Port, Refusals};
 use crate::operators::aggregate::Aggregator;
+use crate::operators::evolving::Evolving;
 use crate::operators::late::late_batch;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::DataType;
 use pelton_core::batch::{MAX_ROWS, PaneInfo, RowWindows};
+use pelton_core::evolution::Evolved;
 use pelton_core::key::{KeyEncoder, Keys};
 use pelton_core::key_decode::KeyDecoder;
 use pelton_core::{Batch, Instant, Positions, Window};
 use pelton_expr::Expression;
 use pelton_pipeline::graph::AggregateFunction;
 use pelton_plugin::PluginError;
-use pelton_state::{CellKey, Cells, ColumnId, Slot, Timers};
+use pelton_state::{CellKey, Cells, Clock, ColumnId, Indexes, Slot, TimerTag};
 use std::sync::Arc;
+
+/// Timers that are due, and their moment.
+pub type DueTimers = (Instant, Vec<(Slot, TimerTag)>);
 
 /// The state of a Combine and what can be done with it.
 pub struct Core {
@@ -25,22 +30,24 @@ pub struct Core {
     pub plan: CombinePlan,
     /// Keys to bytes.
     pub encoder: KeyEncoder,
-    decoder: KeyDecoder,
+    pub(super) decoder: KeyDecoder,
     /// The keys of the batch at hand.
     pub keys: Keys,
     /// All state.
     pub cells: Cells,
-    /// When cells want to be called, in event time.
-    pub timers: Timers,
     /// Rows in a cell that no pane has held.
     pub rows: ColumnId,
-    aggregates: Vec<Aggregate>,
+    pub(super) aggregates: Vec<Aggregate>,
+    /// How accumulators of plugins are brought to the present.
+    pub(in crate::operators) evolving: Evolving,
     /// For the metrics of plugins' aggregates.
     pub metrics: Option<Arc<NodeMetrics>>,
+    /// Of these what this task has counted.
+    pub counted: UserMetrics,
     /// How far event time has come.
     pub watermark: Instant,
     counts: Arc<WindowCounts>,
-    refusals: Refusals,
+    pub(super) refusals: Refusals,
 }
 
 /// A column of results and its state.
@@ -112,14 +119,19 @@ impl Core {
         let mut cells = Cells::default();
         let rows = cells.declare(0i64);
         let aggregates = Aggregate::all(&plan, &refusals.transform, &mut cells)?;
+        let evolved = Evolved::new(&plan.declared());
+        if plan.has_plugins() {
+            cells.keep_eras(evolved.book.present().number);
+        }
         Ok(Core {
+            evolving: Evolving::new(&evolved),
             encoder: KeyEncoder::new(&plan.group_types).map_err(failed)?,
             decoder: KeyDecoder::new(&plan.group_types).map_err(failed)?,
             keys: Keys::default(),
-            timers: Timers::default(),
             rows,
             aggregates,
             metrics: None,
+            counted: UserMetrics::new(),
             cells,
             watermark: Instant::MIN,
             counts,
@@ -128,12 +140,35 @@ impl Core {
         })
     }
 
+    /// Lets cells leave memory that do not fit.
+    pub fn make_room(&mut self, indexes: &mut dyn Indexes) -> Result<(), Failure> {
+        let made = self.cells.make_room(indexes);
+        made.map_err(|error| Failure::Scratch { transform: self.refusals.transform.clone(), error })
+    }
+
+    /// The next timers of event time, for those that keep nothing by slot meanwhile.
+    pub fn due(&mut self) -> Result<Option<DueTimers>, Failure> {
+        self.make_room(&mut ())?;
+        Ok(self.cells.due_timers(Clock::Event, self.watermark))
+    }
+
+    /// Adds up something of all cells, which is made of the window and columns of numbers.
+    pub fn sum(&self, of: impl Fn(Window, &dyn Fn(ColumnId) -> i64) -> u64) -> u64 {
+        let here = |slot: Slot| of(self.cells.key(slot).window, &|column| self.cells.column::<i64>(column)[slot as usize]);
+        let mut sum: u64 = self.cells.slots().map(here).sum();
+        let read = self.cells.visit_evicted(|cell, state| sum += of(cell.window, &|column| state.number(column)));
+        if let Err(error) = read {
+            tracing::warn!(%error, "what is inside was not counted");
+        }
+        sum
+    }
+
     /// A fault of ours.
     pub fn internal(&self, message: impl Into<String>) -> Failure {
         Failure::Internal { transform: self.refusals.transform.clone(), message: message.into() }
     }
 
-    fn plugin(&self, error: PluginError) -> Failure {
+    pub(super) fn plugin(&self, error: PluginError) -> Failure {
         Failure::Plugin { transform: self.refusals.transform.clone(), error }
     }
 
@@ -155,6 +190,7 @@ impl Core {
 
     /// Adds rows to cells: `slots[i]` is that of row `i`, or of row `picked[i]`.
     pub async fn add(&mut self, slots: &[Slot], incoming: &Incoming, picked: Option<&UInt32Array>) -> Result<(), Failure> {
+        self.bring(slots).await?;
         let mut cells = self.cells.touch(slots);
         let rows = cells.column::<i64>(self.rows);
         slots.iter().for_each(|slot| rows[*slot as usize] += 1);
@@ -181,7 +217,8 @@ impl Core {
             if let Aggregate::Plugin(plugin) = aggregate {
                 let value = value.as_ref().expect("only a count goes without a value");
                 let rows = (&incoming.batch, picked);
-                plugin.add(&mut self.cells, slots, value, rows, self.metrics.as_deref(), &self.refusals).await?;
+                let metrics = self.metrics.as_deref().map(|metrics| (metrics, &mut self.counted));
+                plugin.add(&mut self.cells, slots, value, rows, metrics, &self.refusals).await?;
             }
         }
         Ok(())
@@ -192,6 +229,8 @@ impl Core {
         if into.is_empty() {
             return Ok(());
         }
+        self.bring(into).await?;
+        self.bring(from).await?;
         let held: Vec<i64> = from.iter().map(|slot| self.cells.column::<i64>(self.rows)[*slot as usize]).collect();
         let rows = self.cells.write::<i64>(self.rows, into);
         into.iter().zip(held).for_each(|(slot, held)| rows[*slot as usize] += held);
@@ -212,6 +251,7 @@ impl Core {
 
     /// Adds partial results to cells: row `i` of the columns, which hold `counts[i]` rows, to `slots[i]`.
     pub async fn add_partial(&mut self, slots: &[Slot], counts: &[i64], columns: &[ArrayRef]) -> Result<(), Failure> {
+        self.bring(slots).await?;
         let rows = self.cells.write::<i64>(self.rows, slots);
         slots.iter().zip(counts).for_each(|(slot, count)| rows[*slot as usize] += count);
         let mut rest = columns;
@@ -259,6 +299,7 @@ impl Core {
 
     async fn emit_same(&mut self, given: &[Given], pane: PaneInfo, port: Port, out: &mut Out) -> Result<(), Failure> {
         let slots: Vec<Slot> = given.iter().map(|given| given.slot).collect();
+        self.bring(&slots).await?;
         let keys = slots.iter().map(|slot| self.cells.key(*slot).key);
         let mut columns = self.decoder.decode(keys).map_err(|message| self.internal(message))?;
         for number in 0..self.aggregates.len() {

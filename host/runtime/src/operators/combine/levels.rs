@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use pelton_core::batch::{PaneInfo, PaneTiming};
 use pelton_core::watermark::{Lateness, closes_at, lateness};
 use pelton_core::{Duration, Instant, Window, WindowFn};
-use pelton_state::{CellKey, ColumnId, Slot};
+use pelton_state::{CellKey, Clock, ColumnId, Slot};
 
 /// The way.
 pub struct Levels {
@@ -44,9 +44,9 @@ impl Levels {
     fn begin(&self, core: &mut Core, slot: Slot, fires: bool) {
         let window = core.cells.key(slot).window;
         if fires {
-            core.timers.set(slot, FIRE, window.end);
+            core.cells.set_timer(Clock::Event, slot, FIRE, window.end);
         }
-        core.timers.set(slot, CLOSE, closes_at(window, core.plan.strategy.allowed_lateness));
+        core.cells.set_timer(Clock::Event, slot, CLOSE, closes_at(window, core.plan.strategy.allowed_lateness));
     }
 
     /// Gives cells of one level out, passes what they hold on to the next level, and empties them. What is passed on to
@@ -77,7 +77,10 @@ impl Levels {
                             due.push(target);
                         }
                     }
-                    if core.watermark >= window.end && core.timers.pending(target, FIRE).is_none() && timing == PaneTiming::Late {
+                    if core.watermark >= window.end
+                        && core.cells.pending_timer(Clock::Event, target, FIRE).is_none()
+                        && timing == PaneTiming::Late
+                    {
                         again.push(target);
                     }
                     into.push(target);
@@ -137,32 +140,26 @@ impl Way for Levels {
         Ok(())
     }
 
-    async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure> {
-        while let Some((_, due)) = core.timers.due(core.watermark) {
-            let mut by_level: Vec<Vec<Slot>> = vec![Vec::new(); self.levels.len()];
-            let mut closed = Vec::new();
-            for (slot, tag) in due {
-                match tag {
-                    FIRE => by_level[self.level(core, slot)].push(slot),
-                    _ => closed.push(slot),
-                }
+    async fn step(&mut self, core: &mut Core, out: &mut Out) -> Result<bool, Failure> {
+        let Some((_, due)) = core.due()? else { return Ok(false) };
+        let mut by_level: Vec<Vec<Slot>> = vec![Vec::new(); self.levels.len()];
+        let mut closed = Vec::new();
+        for (slot, tag) in due {
+            match tag {
+                FIRE => by_level[self.level(core, slot)].push(slot),
+                _ => closed.push(slot),
             }
-            let mut made = Vec::new();
-            for (level, mut slots) in by_level.into_iter().enumerate() {
-                slots.append(&mut made);
-                made = self.fire(core, level, slots, PaneTiming::OnTime, out).await?;
-            }
-            closed.into_iter().for_each(|slot| core.cells.remove(slot));
         }
-        Ok(())
+        let mut made = Vec::new();
+        for (level, mut slots) in by_level.into_iter().enumerate() {
+            slots.append(&mut made);
+            made = self.fire(core, level, slots, PaneTiming::OnTime, out).await?;
+        }
+        closed.into_iter().for_each(|slot| core.cells.remove(slot));
+        Ok(true)
     }
 
-    fn hold(&self) -> Option<Instant> {
+    fn hold(&self, _core: &Core) -> Option<Instant> {
         None
-    }
-
-    fn held(&self, core: &Core) -> u64 {
-        let rows = core.cells.column::<i64>(core.rows);
-        core.cells.slots().map(|slot| rows[slot as usize] as u64).sum()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //! - [`core`]: keys, cells, aggregates, panes on their way out.
-//! - [`plugin`]: aggregates of plugins.
+//! - [`plugin`]: aggregates of plugins; [`evolve`]: accumulators that another version of a plugin has written; [`renew`]: another version at a barrier.
 //! - [`plain`]: one window a row, the default trigger.
 //! - [`sliced`]: sliding windows with the default trigger; a row is added once, however many windows it is in.
 //! - [`levels`]: windows of several lengths, each made from the one below.
@@ -13,14 +13,16 @@
 //! on how rows are cut into batches.
 
 mod core;
+mod evolve;
 mod hot;
 mod levels;
 mod plain;
 mod plugin;
+mod renew;
 mod ruled;
 mod sliced;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod way;
 
 pub(crate) use self::core::Aggregate;
@@ -28,24 +30,28 @@ use self::core::{Core, Incoming};
 use self::hot::HotKeys;
 use self::levels::Levels;
 use self::plain::Plain;
+pub(crate) use self::renew::renewed;
 use self::ruled::Ruled;
 use self::sliced::Sliced;
 use self::way::Way;
 use crate::exchange::{encode, group_columns};
 use crate::failure::Failure;
 use crate::message::{End, Message};
-use crate::metrics::{NodeMetrics, WindowCounts};
-use crate::operator::{Operator, Out, Port, Refusals};
+use crate::metrics::{NodeMetrics, UserMetrics, WindowCounts};
+use crate::operator::{Operator, Out, Port, Refusals, Renewed};
+use crate::swap::NewVersion;
+use crate::unkeyed;
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use async_trait::async_trait;
+use pelton_core::evolution::Book;
 use pelton_core::pane::PaneRule;
 use pelton_core::watermark::Watermark;
 use pelton_core::{Batch, Duration, Instant, WindowFn, WindowingStrategy};
 use pelton_expr::Expression;
 use pelton_pipeline::graph::AggregateFunction;
 use pelton_plugin::CombineBinding;
-use pelton_state::Slot;
+use pelton_state::{Cells, Scratch};
 use std::sync::Arc;
 
 /// Batches between two looks at how much memory the state takes.
@@ -72,6 +78,8 @@ pub struct CombinePlan {
     pub strategy: WindowingStrategy,
     /// Of a RollUp: the lengths of its windows from fine to coarse, each with its output.
     pub levels: Vec<(Duration, Port)>,
+    /// Rows come from tasks that they were spread over to be aggregated there (`fanout`).
+    pub spread: bool,
     /// Bytes of state that this task may hold.
     pub state_limit: usize,
 }
@@ -112,14 +120,9 @@ impl Combine {
         self
     }
 
-    /// Ends the epoch of its state: what changed in it, as a checkpoint will persist it.
-    pub fn seal(&mut self) -> (u64, Vec<Slot>) {
-        self.core.cells.seal()
-    }
-
     fn measure(&mut self) -> Result<(), Failure> {
         self.batches = self.batches.wrapping_add(1);
-        if !self.batches.is_multiple_of(MEASURE_EVERY) {
+        if !self.batches.is_multiple_of(MEASURE_EVERY) || self.core.cells.evicts() {
             return Ok(());
         }
         let (held, limit) = (self.core.cells.bytes(), self.core.plan.state_limit);
@@ -132,7 +135,7 @@ impl Combine {
 
     /// The output watermark: the input's, unless something older may still come out.
     fn output_watermark(&mut self, woke: bool, out: &mut Out) {
-        let watermark = self.way.hold().map_or(self.core.watermark, |hold| hold.min(self.core.watermark));
+        let watermark = self.way.hold(&self.core).map_or(self.core.watermark, |hold| hold.min(self.core.watermark));
         if watermark > self.given || woke {
             self.given = self.given.max(watermark);
             out.control(Message::Watermark(Watermark::Active(self.given)));
@@ -143,6 +146,7 @@ impl Combine {
 #[async_trait(?Send)]
 impl Operator for Combine {
     async fn data(&mut self, _input: usize, batch: Batch, out: &mut Out) -> Result<(), Failure> {
+        self.begin().await?;
         let plan = &self.core.plan;
         let groups = group_columns(&self.refusals.transform, &plan.group_by, &batch)?;
         let mut values = Vec::with_capacity(plan.aggregates.len());
@@ -181,6 +185,14 @@ impl Operator for Combine {
         Ok(counts.iter().sum::<i64>() as u64)
     }
 
+    async fn portion(&mut self, until: Instant, out: &mut Out) -> Result<bool, Failure> {
+        if !self.core.cells.evicts() {
+            return Ok(false);
+        }
+        self.core.watermark = self.core.watermark.max(until);
+        self.way.step(&mut self.core, out).await
+    }
+
     async fn watermark(&mut self, watermark: Watermark, out: &mut Out) -> Result<(), Failure> {
         match watermark {
             Watermark::Active(at) => {
@@ -198,6 +210,7 @@ impl Operator for Combine {
     }
 
     async fn tick(&mut self, out: &mut Out) -> Result<(), Failure> {
+        self.begin().await?;
         self.way.tick(&mut self.core, out).await?;
         self.output_watermark(false, out);
         Ok(())
@@ -217,5 +230,53 @@ impl Operator for Combine {
 
     fn held(&self) -> u64 {
         self.way.held(&self.core)
+    }
+
+    fn visit_cells(&mut self, visit: &mut dyn FnMut(&'static str, &mut Cells)) {
+        visit("cells", &mut self.core.cells);
+    }
+
+    fn evict_to(&mut self, scratch: &Scratch) -> Result<(), Failure> {
+        let opened = self.core.cells.evict_to(scratch);
+        opened.map_err(|error| Failure::Scratch { transform: self.refusals.transform.clone(), error })
+    }
+
+    fn make_room(&mut self) -> Result<(), Failure> {
+        match self.core.cells.evicts() {
+            true => self.way.make_room(&mut self.core),
+            false => Ok(()),
+        }
+    }
+
+    fn book(&self) -> Option<Arc<Book>> {
+        self.core.plan.has_plugins().then(|| self.core.evolving.book())
+    }
+
+    fn is_settling(&self) -> bool {
+        self.core.evolving.is_settling()
+    }
+
+    async fn settle(&mut self) -> Result<(), Failure> {
+        self.sweep_some().await
+    }
+
+    async fn renew(&mut self, version: &NewVersion) -> Result<Renewed, Failure> {
+        self.take_over(version).map(|()| Renewed::Itself)
+    }
+
+    fn counted(&self) -> Option<&UserMetrics> {
+        Some(&self.core.counted)
+    }
+
+    fn unkeyed(&self) -> Vec<(String, Vec<u8>)> {
+        vec![unkeyed::of_watermark(self.core.watermark)]
+    }
+
+    fn restore(&mut self, unkeyed: &[(String, Vec<u8>)]) -> Result<(), Failure> {
+        self.core.watermark = unkeyed::earliest_watermark(unkeyed)?;
+        self.way.restore(&mut self.core);
+        let old = self.core.cells.old();
+        self.core.evolving.left(old);
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use pelton_core::batch::{PaneInfo, PaneTiming};
 use pelton_core::watermark::{Lateness, closes_at, lateness};
 use pelton_core::{Duration, Instant, Window};
-use pelton_state::{ColumnId, Slot};
+use pelton_state::{Clock, ColumnId, Slot};
 
 /// The way.
 pub struct Plain {
@@ -43,11 +43,11 @@ impl Plain {
     fn begin(&self, core: &mut Core, slot: Slot) {
         let window = core.cells.key(slot).window;
         if core.watermark < window.end {
-            core.timers.set(slot, FIRE, window.end);
+            core.cells.set_timer(Clock::Event, slot, FIRE, window.end);
         }
         let close = closes_at(window, core.plan.strategy.allowed_lateness);
         if close > window.end {
-            core.timers.set(slot, CLOSE, close);
+            core.cells.set_timer(Clock::Event, slot, CLOSE, close);
         }
     }
 
@@ -123,30 +123,22 @@ impl Way for Plain {
         Ok(slots)
     }
 
-    async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure> {
-        while let Some((at, due)) = core.timers.due(core.watermark) {
-            let fired: Vec<Slot> = due.iter().filter(|(_, tag)| *tag == FIRE).map(|(slot, _)| *slot).collect();
-            if !fired.is_empty() {
-                self.fire(core, &fired, PaneTiming::OnTime, out).await?;
-            }
-            for (slot, tag) in due {
-                let closes = tag == CLOSE || closes_at(core.cells.key(slot).window, core.plan.strategy.allowed_lateness) <= at;
-                if closes {
-                    core.timers.clear(slot, FIRE);
-                    core.timers.clear(slot, CLOSE);
-                    core.cells.remove(slot);
-                }
+    async fn step(&mut self, core: &mut Core, out: &mut Out) -> Result<bool, Failure> {
+        let Some((at, due)) = core.due()? else { return Ok(false) };
+        let fired: Vec<Slot> = due.iter().filter(|(_, tag)| *tag == FIRE).map(|(slot, _)| *slot).collect();
+        if !fired.is_empty() {
+            self.fire(core, &fired, PaneTiming::OnTime, out).await?;
+        }
+        for (slot, tag) in due {
+            let closes = tag == CLOSE || closes_at(core.cells.key(slot).window, core.plan.strategy.allowed_lateness) <= at;
+            if closes {
+                core.cells.remove(slot);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn hold(&self) -> Option<Instant> {
+    fn hold(&self, _core: &Core) -> Option<Instant> {
         None
-    }
-
-    fn held(&self, core: &Core) -> u64 {
-        let rows = core.cells.column::<i64>(core.rows);
-        core.cells.slots().map(|slot| rows[slot as usize] as u64).sum()
     }
 }

@@ -3,18 +3,19 @@
 //! A cell without an accumulator has no bytes; else a byte 1 stands before it, because an accumulator may be empty.
 
 use crate::failure::Failure;
-use crate::metrics::NodeMetrics;
+use crate::metrics::{NodeMetrics, UserMetrics};
 use crate::operator::{Out, Refusals};
 use crate::operators::plugin::count;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, UInt32Array};
-use arrow::compute::take;
+use arrow::compute::{concat, take};
 use pelton_core::{Batch, Instant, RowError};
-use pelton_plugin::{CombineBinding, CombineInstance, MetricSpec, PluginError};
+use pelton_plugin::{CombineBinding, CombineInstance, MetricSpec, MigrateError, PluginError};
 use pelton_state::{Cells, ColumnId, Slot};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Accumulators of one call.
+/// Accumulators of one call; their bytes are bounded by what a row may have ([`parts`]).
 const MAX_MERGED: usize = 4_096;
 
 /// One aggregation and its column of state.
@@ -22,6 +23,8 @@ pub struct PluginAggregate {
     instance: CombineInstance,
     column: ColumnId,
     metrics: Arc<[MetricSpec]>,
+    /// Of the accumulators of one call.
+    max_bytes: usize,
 }
 
 /// Cells, each once, and the number of each row's.
@@ -51,7 +54,15 @@ impl PluginAggregate {
             instance: binding.open()?,
             column: cells.declare(Vec::<u8>::new()),
             metrics: binding.base.metrics.clone().into(),
+            max_bytes: binding.base.limits.max_row_bytes,
         })
+    }
+
+    /// Goes on with another guest, and gives the one before.
+    pub fn renew(&mut self, binding: &CombineBinding, guest: CombineInstance) -> CombineInstance {
+        self.metrics = binding.base.metrics.clone().into();
+        self.max_bytes = binding.base.limits.max_row_bytes;
+        std::mem::replace(&mut self.instance, guest)
     }
 
     /// Adds values to their cells; nulls are skipped. A value that is refused fails the pipeline, as a grouping has no error output: `rows`
@@ -62,7 +73,7 @@ impl PluginAggregate {
         slots: &[Slot],
         value: &ArrayRef,
         (batch, picked): (&Batch, Option<&UInt32Array>),
-        metrics: Option<&NodeMetrics>,
+        metrics: Option<(&NodeMetrics, &mut UserMetrics)>,
         refusals: &Refusals,
     ) -> Result<(), Failure> {
         let present: Option<UInt32Array> =
@@ -86,18 +97,21 @@ impl PluginAggregate {
         let errors: Vec<RowError> = processed.errors.into_iter().map(|error| RowError { row: row_of(error.row), ..error }).collect();
         refusals.refuse(batch, &errors, &mut Out::new(Instant::MIN))?;
         self.keep(cells, &groups.slots, kept.into_iter().flatten());
-        if let Some(metrics) = metrics {
-            count(metrics, &self.metrics, &processed.metrics);
+        if let Some((metrics, counted)) = metrics {
+            count(metrics, counted, &self.metrics, &processed.metrics);
         }
         Ok(())
     }
 
     /// Adds what cell `from[i]` holds to cell `into[i]`.
     pub async fn merge(&mut self, cells: &mut Cells, into: &[Slot], from: &[Slot]) -> Result<(), PluginError> {
-        let pairs: Vec<(Slot, Slot)> = into.iter().copied().zip(from.iter().copied()).collect();
-        for pairs in pairs.chunks(MAX_MERGED) {
+        let column = cells.column::<Vec<u8>>(self.column);
+        // Two or more may go into one cell, which then grows with each call.
+        let sizes = into.iter().zip(from).map(|(into, from)| column[*into as usize].len() + column[*from as usize].len());
+        for range in parts(sizes, self.max_bytes) {
             let column = cells.column::<Vec<u8>>(self.column);
-            let held = pairs.iter().filter_map(|(into, from)| Some((*into, accumulator(&column[*from as usize])?.to_vec())));
+            let pairs = into[range.clone()].iter().zip(&from[range]);
+            let held = pairs.filter_map(|(into, from)| Some((*into, accumulator(&column[*from as usize])?.to_vec())));
             let held: Vec<_> = held.collect();
             self.add_held(cells, &held).await?;
         }
@@ -113,9 +127,10 @@ impl PluginAggregate {
     /// Adds what cells of another task held: entry `i` to `slots[i]`.
     pub async fn add_partial(&mut self, cells: &mut Cells, slots: &[Slot], partial: &ArrayRef) -> Result<(), PluginError> {
         let partial = partial.as_binary::<i32>();
-        let pairs: Vec<(Slot, usize)> = slots.iter().copied().zip(0..).collect();
-        for pairs in pairs.chunks(MAX_MERGED) {
-            let held = pairs.iter().filter_map(|(slot, entry)| Some((*slot, accumulator(partial.value(*entry))?.to_vec())));
+        let column = cells.column::<Vec<u8>>(self.column);
+        let sizes = slots.iter().zip(0..).map(|(slot, entry)| column[*slot as usize].len() + partial.value(entry).len());
+        for range in parts(sizes, self.max_bytes) {
+            let held = range.filter_map(|entry| Some((slots[entry], accumulator(partial.value(entry))?.to_vec())));
             let held: Vec<_> = held.collect();
             self.add_held(cells, &held).await?;
         }
@@ -137,11 +152,49 @@ impl PluginAggregate {
         Ok(())
     }
 
+    /// Takes what a cell holds; it is empty then.
+    pub fn take(&self, cells: &mut Cells, slot: Slot) -> Option<Vec<u8>> {
+        let taken = accumulator(&cells.column::<Vec<u8>>(self.column)[slot as usize])?.to_vec();
+        self.reset(cells, &[slot]);
+        Some(taken)
+    }
+
+    /// Gives a cell what it holds from now on.
+    pub fn put(&self, cells: &mut Cells, slot: Slot, accumulator: Vec<u8>) {
+        self.keep(cells, &[slot], std::iter::once(accumulator));
+    }
+
+    /// Has the plugin bring accumulators of another version to today's, and gives them to their cells.
+    pub async fn migrate(&mut self, cells: &mut Cells, version: u32, old: &[(Slot, Vec<u8>)]) -> Result<(), (Slot, MigrateError)> {
+        for range in parts(old.iter().map(|(_, held)| held.len()), self.max_bytes) {
+            let part = &old[range];
+            let sent: Vec<Vec<u8>> = part.iter().map(|(_, held)| held.clone()).collect();
+            let new = self.instance.migrate(version, &sent).await.map_err(|error| match error {
+                MigrateError::Item { number, .. } => (part[number].0, error),
+                MigrateError::Plugin(_) => (part[0].0, error),
+            })?;
+            for ((slot, _), new) in part.iter().zip(new) {
+                if let Some(new) = new {
+                    self.put(cells, *slot, new);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The results of cells.
     pub async fn extract(&mut self, cells: &Cells, slots: &[Slot]) -> Result<ArrayRef, PluginError> {
         let column = cells.column::<Vec<u8>>(self.column);
         let held: Vec<Option<&[u8]>> = slots.iter().map(|slot| accumulator(&column[*slot as usize])).collect();
-        self.instance.extract(&held).await
+        let mut extracted = Vec::new();
+        for range in parts(held.iter().map(|held| held.map_or(0, <[u8]>::len)), self.max_bytes) {
+            extracted.push(self.instance.extract(&held[range]).await?);
+        }
+        match extracted.as_slice() {
+            [] => self.instance.extract(&[]).await,
+            [one] => Ok(one.clone()),
+            many => Ok(concat(&many.iter().map(AsRef::as_ref).collect::<Vec<_>>()).expect("all parts have the output's type")),
+        }
     }
 
     /// Empties cells.
@@ -161,6 +214,35 @@ impl PluginAggregate {
     }
 }
 
+/// Cuts accumulators of these sizes into calls of at most [`MAX_MERGED`] and `max_bytes`; a larger one has a call of its own.
+fn parts(sizes: impl Iterator<Item = usize>, max_bytes: usize) -> Vec<Range<usize>> {
+    let mut parts: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (number, size) in sizes.enumerate() {
+        bytes += size;
+        match parts.last_mut() {
+            Some(part) if part.len() < MAX_MERGED && bytes <= max_bytes => part.end = number + 1,
+            _ => {
+                parts.push(number..number + 1);
+                bytes = size;
+            }
+        }
+    }
+    parts
+}
+
 fn accumulator(bytes: &[u8]) -> Option<&[u8]> {
     bytes.split_first().map(|(_, accumulator)| accumulator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_bounded_in_number_and_bytes() {
+        assert!(parts(std::iter::empty(), 10).is_empty());
+        assert_eq!(parts([4, 6, 1, 30, 0, 10, 1].into_iter(), 10), [0..2, 2..3, 3..4, 4..6, 6..7]);
+        assert_eq!(parts(std::iter::repeat_n(1, MAX_MERGED + 1), usize::MAX), vec![0..MAX_MERGED, MAX_MERGED..MAX_MERGED + 1]);
+    }
 }

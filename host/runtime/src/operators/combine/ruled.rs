@@ -10,7 +10,7 @@
 //! Invariants: the sessions of a key do not overlap; a cell lives until its window closes, also when its trigger is over (then
 //! it only remembers that, and its rows are late).
 
-use super::core::{Core, Given, Incoming};
+use super::core::{Core, DueTimers, Given, Incoming};
 use super::way::{CLOSE, FIRE, Way};
 use crate::failure::Failure;
 use crate::operator::{MAIN, Out};
@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use pelton_core::pane::{PaneRule, PaneState, Step};
 use pelton_core::watermark::{Lateness, closes_at, lateness};
 use pelton_core::{Instant, Window};
-use pelton_state::{ColumnId, Holds, Slot, Spans, Timers};
+use pelton_state::{Clock, ColumnId, HoldsId, Slot, Spans};
 
 /// The way.
 pub struct Ruled {
@@ -32,9 +32,7 @@ pub struct Ruled {
     end: ColumnId,
     merges: bool,
     spans: Spans,
-    holds: Holds,
-    /// In processing time.
-    clock: Timers,
+    holds: HoldsId,
 }
 
 /// Rows whose values have not been added to their cells yet.
@@ -54,8 +52,7 @@ impl Ruled {
             end: core.cells.declare(0i64),
             merges: core.plan.strategy.window_fn.merges(),
             spans: Spans::default(),
-            holds: Holds::default(),
-            clock: Timers::default(),
+            holds: core.cells.declare_holds(),
         }
     }
 
@@ -80,14 +77,37 @@ impl Ruled {
         bytes.clear();
         state.encode(bytes);
         match step.event_timer {
-            Some(at) => core.timers.set(slot, FIRE, at),
-            None => core.timers.clear(slot, FIRE),
+            Some(at) => core.cells.set_timer(Clock::Event, slot, FIRE, at),
+            None => core.cells.clear_timer(Clock::Event, slot, FIRE),
         }
         match step.processing_timer {
-            Some(at) => self.clock.set(slot, FIRE, at),
-            None => self.clock.clear(slot, FIRE),
+            Some(at) => core.cells.set_timer(Clock::Processing, slot, FIRE, at),
+            None => core.cells.clear_timer(Clock::Processing, slot, FIRE),
         }
-        self.holds.set(slot, step.hold);
+        core.cells.set_hold(self.holds, slot, step.hold);
+    }
+
+    /// Sessions of keys that came back, and with them the others of these keys.
+    fn index_arrived(&mut self, core: &mut Core) {
+        let mut arrived = core.cells.take_arrived();
+        while self.merges && !arrived.is_empty() {
+            for slot in arrived.into_iter().filter(|slot| core.cells.is_live(*slot)).collect::<Vec<_>>() {
+                let key = core.cells.key(slot).key.to_vec();
+                if !self.spans.has(&key) {
+                    core.cells.bring_key(&key);
+                }
+                self.spans.insert_back(&key, self.window(core, slot), slot);
+            }
+            arrived = core.cells.take_arrived();
+        }
+    }
+
+    /// The next timers that are due.
+    fn due(&mut self, core: &mut Core, clock: Clock, until: Instant) -> Result<Option<DueTimers>, Failure> {
+        self.make_room(core)?;
+        let due = core.cells.due_timers(clock, until);
+        self.index_arrived(core);
+        Ok(due)
     }
 
     async fn flush(&self, core: &mut Core, incoming: &Incoming, run: &mut Run) -> Result<(), Failure> {
@@ -102,7 +122,7 @@ impl Ruled {
     fn cell(&mut self, core: &mut Core, row: u32, window: Window) -> Slot {
         let (slot, new) = core.cell(row as usize, window);
         if new {
-            core.timers.set(slot, CLOSE, closes_at(window, core.plan.strategy.allowed_lateness));
+            core.cells.set_timer(Clock::Event, slot, CLOSE, closes_at(window, core.plan.strategy.allowed_lateness));
         }
         slot
     }
@@ -118,7 +138,12 @@ impl Ruled {
         now: Instant,
     ) -> Result<Slot, Failure> {
         let mut met = Vec::new();
+        if core.cells.evicts() && !self.spans.has(core.keys.get(row as usize)) {
+            core.cells.bring_key(core.keys.get(row as usize));
+            self.index_arrived(core);
+        }
         self.spans.take_overlapping(core.keys.get(row as usize), window, &mut met);
+        met.iter().for_each(|(_, slot)| core.cells.used(*slot));
         let grown = met.iter().fold(window, |grown, (span, _)| grown.span(*span));
         let slot = match met.first() {
             None => core.cell(row as usize, window).0,
@@ -135,25 +160,16 @@ impl Ruled {
                 let (state, step) = self.rule.merge(&states, grown, core.watermark, now);
                 let others: Vec<Slot> = met[1..].iter().map(|(_, slot)| *slot).collect();
                 core.merge(&vec![*slot; others.len()], &others).await?;
-                others.into_iter().for_each(|other| self.drop_cell(core, other));
+                others.into_iter().for_each(|other| core.cells.remove(other));
                 self.settle(core, *slot, &state, &step);
                 *slot
             }
         };
         core.cells.write::<i64>(self.start, &[slot])[slot as usize] = grown.start.micros();
         core.cells.write::<i64>(self.end, &[slot])[slot as usize] = grown.end.micros();
-        core.timers.set(slot, CLOSE, closes_at(grown, core.plan.strategy.allowed_lateness));
+        core.cells.set_timer(Clock::Event, slot, CLOSE, closes_at(grown, core.plan.strategy.allowed_lateness));
         self.spans.insert(core.keys.get(row as usize), grown, slot);
         Ok(slot)
-    }
-
-    /// Forgets a cell and all that it wanted.
-    fn drop_cell(&mut self, core: &mut Core, slot: Slot) {
-        core.timers.clear(slot, FIRE);
-        core.timers.clear(slot, CLOSE);
-        self.clock.clear(slot, FIRE);
-        self.holds.set(slot, None);
-        core.cells.remove(slot);
     }
 
     /// Gives out what is due; cells of discarding panes are emptied.
@@ -217,45 +233,44 @@ impl Way for Ruled {
         Ok(())
     }
 
-    async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure> {
-        while let Some((_, due)) = core.timers.due(core.watermark) {
-            let mut given = Vec::new();
-            let mut closed = Vec::new();
-            for (slot, tag) in due {
-                let (window, mut state) = (self.window(core, slot), self.state(core, slot)?);
-                let firing = if tag == CLOSE {
-                    closed.push(slot);
-                    self.rule.on_close(&mut state, window, core.watermark, out.now)
-                } else {
-                    let step = self.rule.on_watermark(&mut state, window, core.watermark, out.now);
-                    self.settle(core, slot, &state, &step);
-                    step.fire
-                };
-                if let Some(firing) = firing {
-                    given.push((Given { slot, window, pane: firing.pane, time: firing.timestamp }, firing.clear));
-                }
-            }
-            // A cell that fires and closes at once gives two panes, one after the other.
-            let mut batch: Vec<(Given, bool)> = Vec::with_capacity(given.len());
-            for pane in given {
-                if batch.last().is_some_and(|(before, _)| before.slot == pane.0.slot) {
-                    self.emit(core, &std::mem::take(&mut batch), out).await?;
-                }
-                batch.push(pane);
-            }
-            self.emit(core, &batch, out).await?;
-            for slot in closed {
-                if self.merges {
-                    self.spans.remove(core.cells.key(slot).key, slot);
-                }
-                self.drop_cell(core, slot);
+    async fn step(&mut self, core: &mut Core, out: &mut Out) -> Result<bool, Failure> {
+        let Some((_, due)) = self.due(core, Clock::Event, core.watermark)? else { return Ok(false) };
+        let mut given = Vec::new();
+        let mut closed = Vec::new();
+        for (slot, tag) in due {
+            let (window, mut state) = (self.window(core, slot), self.state(core, slot)?);
+            let firing = if tag == CLOSE {
+                closed.push(slot);
+                self.rule.on_close(&mut state, window, core.watermark, out.now)
+            } else {
+                let step = self.rule.on_watermark(&mut state, window, core.watermark, out.now);
+                self.settle(core, slot, &state, &step);
+                step.fire
+            };
+            if let Some(firing) = firing {
+                given.push((Given { slot, window, pane: firing.pane, time: firing.timestamp }, firing.clear));
             }
         }
-        Ok(())
+        // A cell that fires and closes at once gives two panes, one after the other.
+        let mut batch: Vec<(Given, bool)> = Vec::with_capacity(given.len());
+        for pane in given {
+            if batch.last().is_some_and(|(before, _)| before.slot == pane.0.slot) {
+                self.emit(core, &std::mem::take(&mut batch), out).await?;
+            }
+            batch.push(pane);
+        }
+        self.emit(core, &batch, out).await?;
+        for slot in closed {
+            if self.merges {
+                self.spans.remove(core.cells.key(slot).key, slot);
+            }
+            core.cells.remove(slot);
+        }
+        Ok(true)
     }
 
     async fn tick(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure> {
-        while let Some((_, due)) = self.clock.due(out.now) {
+        while let Some((_, due)) = self.due(core, Clock::Processing, out.now)? {
             let mut given = Vec::new();
             for (slot, _) in due {
                 let (window, mut state) = (self.window(core, slot), self.state(core, slot)?);
@@ -270,12 +285,24 @@ impl Way for Ruled {
         Ok(())
     }
 
-    fn hold(&self) -> Option<Instant> {
-        self.holds.earliest()
+    fn hold(&self, core: &Core) -> Option<Instant> {
+        core.cells.earliest_hold(self.holds)
     }
 
-    fn held(&self, core: &Core) -> u64 {
-        let rows = core.cells.column::<i64>(core.rows);
-        core.cells.slots().map(|slot| rows[slot as usize] as u64).sum()
+    fn make_room(&mut self, core: &mut Core) -> Result<(), Failure> {
+        self.index_arrived(core);
+        core.make_room(&mut self.spans)
+    }
+
+    fn arrived(&mut self, core: &mut Core) {
+        self.index_arrived(core);
+    }
+
+    fn restore(&mut self, core: &mut Core) {
+        if core.cells.evicts() {
+            self.index_arrived(core);
+        } else if self.merges {
+            core.cells.slots().for_each(|slot| self.spans.insert(core.cells.key(slot).key, self.window(core, slot), slot));
+        }
     }
 }

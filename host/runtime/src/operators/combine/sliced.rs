@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use pelton_core::batch::PaneTiming;
 use pelton_core::watermark::{Lateness, closes_at, lateness};
 use pelton_core::{Duration, Instant, Window, WindowFn};
-use pelton_state::{CellKey, ColumnId, Slot};
+use pelton_state::{CellKey, Clock, ColumnId, Slot};
 use std::collections::BTreeMap;
 
 /// With more slices in a window than this, looking for them costs more than it saves.
@@ -54,8 +54,8 @@ pub struct Sliced {
     suffix: ColumnId,
     /// Of a head: the last covered slice.
     last: ColumnId,
-    /// (Row, window) pairs whose window has not fired.
-    open: u64,
+    /// Of a slice that is covered: the rows that came into it. Until then the cell's rows are those; then a suffix has later ones too.
+    own: ColumnId,
 }
 
 /// A key whose window is due.
@@ -84,7 +84,7 @@ impl Sliced {
             pivot: core.cells.declare(0i64),
             suffix: core.cells.declare(0i64),
             last: core.cells.declare(i64::MIN),
-            open: 0,
+            own: core.cells.declare(0i64),
         }
     }
 
@@ -106,9 +106,26 @@ impl Sliced {
         (Instant::from_micros_saturating(end), ((last - before) / self.period) as u64)
     }
 
+    /// (Row, window) pairs of a cell whose window has not fired.
+    fn pairs(&self, core: &Core, window: Window, value: &dyn Fn(ColumnId) -> i64) -> u64 {
+        let rows = value(core.rows) as u64;
+        if window == HEAD {
+            return 0;
+        }
+        if window.end.micros().saturating_sub(window.start.micros()) != self.slice {
+            return rows;
+        }
+        let (first, count) = self.windows_of(window.start.micros());
+        if core.watermark < first {
+            return rows * count;
+        }
+        let fired = (core.watermark.micros().saturating_sub(first.micros()) / self.period) as u64 + 1;
+        value(self.own) as u64 * count.saturating_sub(fired)
+    }
+
     /// A slice of the key of `of`, if it has one.
-    fn find(&self, core: &Core, of: Slot, start: i64) -> Option<Slot> {
-        core.cells.find(CellKey { key: core.cells.key(of).key, window: self.slice_from(start) })
+    fn find(&self, core: &mut Core, of: Slot, start: i64) -> Option<Slot> {
+        core.cells.find_beside(of, self.slice_from(start))
     }
 
     /// Fires all windows that end at `end`: those of the keys of `sealed` slices, of `heads` and of `wholes`.
@@ -139,17 +156,15 @@ impl Sliced {
             }
         }
         let due: Vec<Due> = due.into_iter().map(|(head, whole)| Due { head, whole }).collect();
-        self.cover(core, &sealed).await?;
+        self.cover(core, sealed).await?;
         self.turn(core, &due, from, to).await?;
         self.join(core, &due).await?;
         let wholes: Vec<Slot> = due.iter().map(|due| due.whole).collect();
-        let rows = core.cells.column::<i64>(core.rows);
-        self.open -= wholes.iter().map(|slot| rows[*slot as usize] as u64).sum::<u64>();
         self.plain.fire(core, &wholes, PaneTiming::OnTime, out).await?;
         let close = closes_at(window, core.plan.strategy.allowed_lateness);
         for whole in wholes {
             match close > end {
-                true => core.timers.set(whole, CLOSE, close),
+                true => core.cells.set_timer(Clock::Event, whole, CLOSE, close),
                 false => core.cells.remove(whole),
             }
         }
@@ -157,18 +172,24 @@ impl Sliced {
         Ok(())
     }
 
-    /// Adds complete slices to the prefixes of their keys.
-    async fn cover(&self, core: &mut Core, sealed: &[Slot]) -> Result<(), Failure> {
+    /// Adds complete slices to the prefixes of their keys, in order of time: what comes of them does not depend on their slots.
+    async fn cover(&self, core: &mut Core, mut sealed: Vec<Slot>) -> Result<(), Failure> {
+        let start = |slot: &Slot| core.cells.key(*slot).window.start;
+        if !sealed.is_sorted_by_key(start) {
+            sealed.sort_by_key(start);
+        }
         let mut heads = Vec::with_capacity(sealed.len());
-        for slot in sealed {
-            let cell = core.cells.key(*slot);
-            let (start, head) = (cell.window.start.micros(), core.cells.find(CellKey { key: cell.key, window: HEAD }));
+        for slot in &sealed {
+            let start = core.cells.key(*slot).window.start.micros();
+            let head = core.cells.find_beside(*slot, HEAD);
             let head = head.ok_or_else(|| core.internal("a slice without a head"))?;
             let last = &mut core.cells.write::<i64>(self.last, &[head])[head as usize];
             *last = (*last).max(start);
+            let rows = core.cells.column::<i64>(core.rows)[*slot as usize];
+            core.cells.write::<i64>(self.own, &[*slot])[*slot as usize] = rows;
             heads.push(head);
         }
-        core.merge(&heads, sealed).await
+        core.merge(&heads, &sealed).await
     }
 
     /// Where the window begins at or after the pivot: makes suffixes of all its slices and empties the prefix.
@@ -232,7 +253,6 @@ impl Sliced {
                 start += self.slice;
             }
             if core.cells.column::<i64>(self.last)[due.head as usize] < next {
-                core.timers.clear(due.head, FIRE);
                 core.cells.remove(due.head);
                 continue;
             }
@@ -242,7 +262,7 @@ impl Sliced {
                 suffix += self.slice;
             }
             core.cells.write::<i64>(self.suffix, &[due.head])[due.head as usize] = suffix;
-            core.timers.set(due.head, FIRE, Instant::from_micros_saturating(to + self.period));
+            core.cells.set_timer(Clock::Event, due.head, FIRE, Instant::from_micros_saturating(to + self.period));
         }
     }
 
@@ -264,9 +284,8 @@ impl Sliced {
                 Lateness::OnTime => {
                     let (slot, new) = core.cell(row as usize, window);
                     if new {
-                        core.timers.set(slot, FIRE, window.end);
+                        core.cells.set_timer(Clock::Event, slot, FIRE, window.end);
                     }
-                    self.open += 1;
                     core.add(&[slot], incoming, Some(&UInt32Array::from(vec![row]))).await?;
                 }
             }
@@ -286,9 +305,8 @@ impl Sliced {
                 Lateness::OnTime => {
                     let (slot, new) = core.cell(row as usize, window);
                     if new {
-                        core.timers.set(slot, FIRE, window.end);
+                        core.cells.set_timer(Clock::Event, slot, FIRE, window.end);
                     }
-                    self.open += 1;
                     slots.push(slot);
                     picked.push(row);
                 }
@@ -328,13 +346,12 @@ impl Way for Sliced {
             if table.last() != Some(&slice) {
                 table.push(slice);
             }
-            self.open += count;
             placed.push((row as u32, table.len() as u32 - 1));
         }
         let (slots, new) = core.cells_of(&placed, &table);
         for slot in new {
             let (end, _) = self.windows_of(core.cells.key(slot).window.start.micros());
-            core.timers.set(slot, SEAL, end);
+            core.cells.set_timer(Clock::Event, slot, SEAL, end);
         }
         if stragglers.is_empty() {
             return core.add(&slots, incoming, None).await;
@@ -349,32 +366,31 @@ impl Way for Sliced {
         Ok(())
     }
 
-    async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure> {
-        while let Some((at, due)) = core.timers.due(core.watermark) {
-            let (mut sealed, mut heads, mut wholes) = (Vec::new(), Vec::new(), Vec::new());
-            for (slot, tag) in due {
-                match tag {
-                    SEAL => sealed.push(slot),
-                    CLOSE => {
-                        core.cells.remove(slot);
-                    }
-                    _ if core.cells.key(slot).window == HEAD => heads.push(slot),
-                    _ => wholes.push(slot),
+    async fn step(&mut self, core: &mut Core, out: &mut Out) -> Result<bool, Failure> {
+        let Some((at, due)) = core.due()? else { return Ok(false) };
+        let (mut sealed, mut heads, mut wholes) = (Vec::new(), Vec::new(), Vec::new());
+        for (slot, tag) in due {
+            match tag {
+                SEAL => sealed.push(slot),
+                CLOSE => {
+                    core.cells.remove(slot);
                 }
-            }
-            if !(sealed.is_empty() && heads.is_empty() && wholes.is_empty()) {
-                self.fire(core, at, sealed, heads, wholes, out).await?;
+                _ if core.cells.key(slot).window == HEAD => heads.push(slot),
+                _ => wholes.push(slot),
             }
         }
-        Ok(())
+        if !(sealed.is_empty() && heads.is_empty() && wholes.is_empty()) {
+            self.fire(core, at, sealed, heads, wholes, out).await?;
+        }
+        Ok(true)
     }
 
-    fn hold(&self) -> Option<Instant> {
+    fn hold(&self, _core: &Core) -> Option<Instant> {
         None
     }
 
-    fn held(&self, _core: &Core) -> u64 {
-        self.open
+    fn held(&self, core: &Core) -> u64 {
+        core.sum(|window, value| self.pairs(core, window, value))
     }
 }
 

@@ -17,15 +17,17 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(crate) mod versions;
+
 /// The port of late rows, and that of the first level of a roll-up.
 const LATE: usize = 1;
 const LEVELS: usize = 2;
 
-fn schema() -> SchemaRef {
+pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, false), Field::new("v", DataType::Int64, false)]))
 }
 
-pub(super) fn operator(strategy: WindowingStrategy, levels: &[i64]) -> Combine {
+pub(crate) fn operator(strategy: WindowingStrategy, levels: &[i64]) -> Combine {
     let input = schema();
     let column = |name: &str| Expression::compile(Language::Generic, name, &input).expect("a column");
     let out = ["k", "n", "s", "m"].map(|name| Field::new(name, DataType::Int64, true));
@@ -42,6 +44,7 @@ pub(super) fn operator(strategy: WindowingStrategy, levels: &[i64]) -> Combine {
         late_schema: late_schema(&input),
         late_port: LATE,
         strategy,
+        spread: false,
         levels: levels.iter().enumerate().map(|(number, size)| (Duration::from_micros(*size), number + LEVELS)).collect(),
         state_limit: usize::MAX,
     };

@@ -26,8 +26,14 @@ pub trait Way {
         Err(core.internal("these windows take no partial results"))
     }
 
-    /// The watermark moved: fires and closes everything that is due, in order of time.
-    async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure>;
+    /// The watermark moved: fires and closes what is due at the earliest time, all of it or a portion. False: nothing is due.
+    async fn step(&mut self, core: &mut Core, out: &mut Out) -> Result<bool, Failure>;
+
+    /// The same to the end, in order of time.
+    async fn advance(&mut self, core: &mut Core, out: &mut Out) -> Result<(), Failure> {
+        while self.step(core, out).await? {}
+        Ok(())
+    }
 
     /// Processing time moved.
     async fn tick(&mut self, _core: &mut Core, _out: &mut Out) -> Result<(), Failure> {
@@ -35,8 +41,21 @@ pub trait Way {
     }
 
     /// The earliest event time that may still come out, if that can lie before the watermark.
-    fn hold(&self) -> Option<Instant>;
+    fn hold(&self, core: &Core) -> Option<Instant>;
+
+    /// Lets cells leave memory that do not fit.
+    fn make_room(&mut self, core: &mut Core) -> Result<(), Failure> {
+        core.make_room(&mut ())
+    }
+
+    /// Cells may have come back from disk: indexes have them again.
+    fn arrived(&mut self, _core: &mut Core) {}
+
+    /// Cells were restored: makes indexes anew.
+    fn restore(&mut self, _core: &mut Core) {}
 
     /// Rows (once for each of their windows) that are inside.
-    fn held(&self, core: &Core) -> u64;
+    fn held(&self, core: &Core) -> u64 {
+        core.sum(|_, value| value(core.rows) as u64)
+    }
 }

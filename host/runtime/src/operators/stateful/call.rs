@@ -7,8 +7,9 @@ use crate::operators::plugin::count;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::datatypes::{FieldRef, Schema};
 use pelton_core::batch::{PaneInfo, RowWindows};
+use pelton_core::evolution::Evolved;
 use pelton_core::{Batch, Positions, RowError, Window};
-use pelton_plugin::{CellRef, Fired, KeyedState, Processed, StateKind, StateWrite, Stored, TimeDomain, Work};
+use pelton_plugin::{Breach, CellRef, Fired, KeyedState, Processed, StateWrite, Stored, TimeDomain, Work};
 use pelton_state::keyed::{Clock, Due, KeyedStates, StateLayout};
 use pelton_state::{Slot, keyed};
 use std::collections::HashMap;
@@ -17,16 +18,53 @@ use std::sync::Arc;
 /// The state of one task's cells, as the plugin's contract reads and writes it.
 pub(super) struct States {
     pub(super) keyed: KeyedStates,
+    /// By the plugin's number of a state: its place.
+    places: Vec<usize>,
+    /// By the plugin's number of a timer: its tag.
+    tags: Vec<usize>,
+    /// By place.
+    are_values: Vec<bool>,
 }
 
 impl States {
-    pub(super) fn new(plan: &StatefulPlan) -> States {
-        let layouts = plan.binding.states.iter().map(|spec| StateLayout {
-            kind: if spec.kind == StateKind::Value { keyed::StateKind::Value } else { keyed::StateKind::Items },
-            expires_by: spec.ttl.map(|ttl| clock(ttl.domain)),
-        });
-        let clocks = plan.binding.timers.iter().map(|spec| clock(spec.domain)).collect();
-        States { keyed: KeyedStates::new(layouts.collect(), clocks, plan.allowed_lateness) }
+    /// Places and tags of which the plugin has none are of states that were dropped.
+    pub(super) fn new(plan: &StatefulPlan, evolved: &Evolved) -> States {
+        let kind = |is_value: &bool| if *is_value { keyed::StateKind::Value } else { keyed::StateKind::Items };
+        let mut layouts: Vec<StateLayout> =
+            evolved.book.columns.iter().map(|is_value| StateLayout { kind: kind(is_value), expires_by: None }).collect();
+        for (place, spec) in evolved.places.iter().zip(&*plan.binding.states) {
+            layouts[*place].expires_by = spec.ttl.map(|ttl| clock(ttl.domain));
+        }
+        let mut clocks = vec![Clock::Event; evolved.book.timers.len()];
+        for (tag, spec) in evolved.tags.iter().zip(&*plan.binding.timers) {
+            clocks[*tag] = clock(spec.domain);
+        }
+        let mut keyed = KeyedStates::new(layouts, clocks, plan.allowed_lateness);
+        keyed.cells_mut().keep_growing_eras(evolved.book.present().number);
+        States { keyed, places: evolved.places.clone(), tags: evolved.tags.clone(), are_values: evolved.book.columns.clone() }
+    }
+
+    /// Another version of the plugin goes on with the cells.
+    pub(super) fn renew(&mut self, plan: &StatefulPlan, evolved: &Evolved) {
+        let States { keyed, places, tags, are_values } = States::new(plan, evolved);
+        self.keyed.grow_to(&keyed, evolved.book.present().number);
+        (self.places, self.tags, self.are_values) = (places, tags, are_values);
+    }
+
+    pub(super) fn is_value(&self, place: usize) -> bool {
+        self.are_values[place]
+    }
+
+    /// Timers that the plugin has not got any more, in what was restored.
+    pub(super) fn forget_timers(&mut self) {
+        for tag in (0..self.keyed.timers()).filter(|tag| !self.tags.contains(tag)) {
+            self.keyed.forget_timer(tag);
+        }
+    }
+
+    /// The plugin's number of a timer.
+    pub(super) fn timer_of(&self, tag: usize) -> u32 {
+        self.tags.iter().position(|known| *known == tag).unwrap_or_default() as u32
     }
 }
 
@@ -39,24 +77,29 @@ fn clock(domain: TimeDomain) -> Clock {
 
 impl KeyedState for States {
     fn value(&self, state: usize, cell: u32) -> Option<Stored<'_>> {
-        self.keyed.value(state, cell)
+        self.keyed.value(self.places[state], cell)
     }
 
     fn item(&self, state: usize, cell: u32, key: &[u8]) -> Option<Stored<'_>> {
-        self.keyed.item(state, cell, key)
+        self.keyed.item(self.places[state], cell, key)
     }
 
     fn items(&self, state: usize, cell: u32, after: Option<&[u8]>, each: &mut dyn FnMut(&[u8], Stored<'_>) -> bool) {
-        let _ = self.keyed.items(state, cell, after).all(|(key, stored)| each(key, stored));
+        let _ = self.keyed.items(self.places[state], cell, after).all(|(key, stored)| each(key, stored));
+    }
+
+    fn bytes(&self) -> usize {
+        self.keyed.bytes()
     }
 
     fn apply(&mut self, write: StateWrite<'_>) {
+        let place = |state: usize| self.places[state];
         match write {
-            StateWrite::Value { state, cell, value } => self.keyed.set_value(state, cell, value),
-            StateWrite::Clear { state, cell } => self.keyed.clear(state, cell),
-            StateWrite::Append { state, cell, item } => self.keyed.append(state, cell, item),
-            StateWrite::Put { state, cell, key, value } => self.keyed.put(state, cell, key, value),
-            StateWrite::Timer { timer, cell, at } => self.keyed.set_timer(timer, cell, at),
+            StateWrite::Value { state, cell, value } => self.keyed.set_value(place(state), cell, value),
+            StateWrite::Clear { state, cell } => self.keyed.clear(place(state), cell),
+            StateWrite::Append { state, cell, item } => self.keyed.append(place(state), cell, item),
+            StateWrite::Put { state, cell, key, value } => self.keyed.put(place(state), cell, key, value),
+            StateWrite::Timer { timer, cell, at } => self.keyed.set_timer(self.tags[timer], cell, at),
         }
     }
 }
@@ -82,8 +125,23 @@ impl Stateful {
         self.finish(processed, &cells, out)
     }
 
-    /// Calls with timers, one a cell.
-    pub(super) async fn call_timers(&mut self, due: &[Due], out: &mut Out) -> Result<(), Failure> {
+    /// Timers of a key that fired too often in a row are not fired again.
+    pub(super) fn refuse_endless(&mut self, due: &[Due], out: &mut Out) -> Result<(), Failure> {
+        let most = self.plan.binding.base.limits.timer_fires;
+        let message = format!(
+            "timers of this key fired {most} times without a new row or watermark (limits.timer_fires), so it is cleared: a timer that always sets itself \
+             again never comes to an end once the input has ended. Let it stop, for example when the watermark is at the end of time"
+        );
+        due.iter().for_each(|_| self.metrics.plugin.breached(Breach::Timers));
+        let (batch, cells, _) = self.timers(due)?;
+        let errors = (0..due.len() as u32).map(|row| RowError { row, message: message.clone(), stack: String::new() }).collect();
+        self.refuse_timers(due, &batch, errors, out)?;
+        self.with_states(|states| cells.iter().for_each(|cell| states.keyed.drop_if_empty(cell.id)));
+        Ok(())
+    }
+
+    /// Timers as rows: their keys' columns and output times.
+    fn timers(&self, due: &[Due]) -> Result<(Batch, Vec<CellRef>, Vec<ArrayRef>), Failure> {
         let slots: Vec<Slot> = due.iter().map(|due| due.slot).collect();
         let keys = self.keys_of(&slots)?;
         let cells = self.refs(&slots);
@@ -95,21 +153,32 @@ impl Stateful {
         let table: Vec<Window> = cells.iter().map(|cell| cell.window).collect();
         let windows = RowWindows { index: (0..due.len() as u32).collect(), table: table.into(), pane: PaneInfo::UNWINDOWED };
         let times = due.iter().map(|due| due.output.micros()).collect();
-        let batch = Batch { rows, times, windows: Some(windows), positions: Positions::None };
+        Ok((Batch { rows, times, windows: Some(windows), positions: Positions::None }, cells, keys))
+    }
+
+    fn refuse_timers(&mut self, due: &[Due], batch: &Batch, errors: Vec<RowError>, out: &mut Out) -> Result<(), Failure> {
+        let named = |error: RowError| {
+            let due = due[error.row as usize];
+            let timer = &self.plan.binding.timers[self.timer_of(&due) as usize].name;
+            RowError { message: format!("timer `{timer}`, set for {}: {}", due.time, error.message), ..error }
+        };
+        let errors: Vec<_> = errors.into_iter().map(named).collect();
+        let account = out.account;
+        self.refusals.refuse(&batch.with_columns(self.refusable(&batch.rows)), &errors, out)?;
+        // A timer is no row that came in.
+        out.account = account;
+        Ok(())
+    }
+
+    /// Calls with timers, one a cell.
+    pub(super) async fn call_timers(&mut self, due: &[Due], out: &mut Out) -> Result<(), Failure> {
+        let (batch, cells, keys) = self.timers(due)?;
         let starts: Vec<u32> = (0..=due.len() as u32).collect();
-        let fired: Vec<Fired> = due.iter().map(|due| Fired { timer: due.timer as u32, time: due.time }).collect();
+        let fired: Vec<Fired> = due.iter().map(|due| Fired { timer: self.timer_of(due), time: due.time }).collect();
         let mut processed = self.call(&batch, &cells, &starts, &fired, &keys, out).await?;
         if !processed.errors.is_empty() {
-            let named = |error: RowError| {
-                let due = due[error.row as usize];
-                let timer = &self.plan.binding.timers[due.timer].name;
-                RowError { message: format!("timer `{timer}`, set for {}: {}", due.time, error.message), ..error }
-            };
-            let errors: Vec<_> = std::mem::take(&mut processed.errors).into_iter().map(named).collect();
-            let account = out.account;
-            self.refusals.refuse(&batch.with_columns(self.refusable(&batch.rows)), &errors, out)?;
-            // A timer is no row that came in.
-            out.account = account;
+            let errors = std::mem::take(&mut processed.errors);
+            self.refuse_timers(due, &batch, errors, out)?;
         }
         self.finish(processed, &cells, out)
     }
@@ -135,7 +204,7 @@ impl Stateful {
         for (output, rows) in processed.outputs {
             out.rows(self.plan.ports[output], rows);
         }
-        count(&self.metrics, &self.plan.binding.base.metrics, &processed.metrics);
+        count(&self.metrics, &mut self.counted, &self.plan.binding.base.metrics, &processed.metrics);
         self.with_states(|states| cells.iter().for_each(|cell| states.keyed.drop_if_empty(cell.id)));
         Ok(())
     }
@@ -144,8 +213,13 @@ impl Stateful {
         self.with_states(|states| slots.iter().map(|slot| CellRef { id: *slot, window: states.keyed.key(*slot).window }).collect())
     }
 
+    /// The plugin's number of a timer.
+    pub(super) fn timer_of(&self, due: &Due) -> u32 {
+        self.with_states(|states| states.timer_of(due.timer))
+    }
+
     /// The key's columns, one row a cell.
-    fn keys_of(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, Failure> {
+    pub(super) fn keys_of(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, Failure> {
         let decoded = self.with_states(|states| self.decoder.decode(slots.iter().map(|slot| states.keyed.key(*slot).key)));
         decoded.map_err(|message| self.internal(message))
     }
@@ -159,7 +233,7 @@ impl Stateful {
         RecordBatch::try_new_with_options(schema.clone(), columns.collect(), &options).expect("every column of the element is nullable")
     }
 
-    fn internal(&self, message: String) -> Failure {
+    pub(super) fn internal(&self, message: String) -> Failure {
         Failure::Internal { transform: self.refusals.transform.clone(), message }
     }
 }

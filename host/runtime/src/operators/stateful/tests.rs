@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(EngineOptions::default()).unwrap());
-static PLUGIN: LazyLock<Arc<Plugin>> = LazyLock::new(|| {
+pub(crate) static PLUGIN: LazyLock<Arc<Plugin>> = LazyLock::new(|| {
     let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests");
     let folders = std::env::var_os("PELTON_TEST_COMPONENTS").map(PathBuf::from).into_iter();
     let folders = folders.chain([tests.join(".cache/components"), tests.join("programs/stateful/target")]);
@@ -28,7 +28,14 @@ fn at(seconds: i64) -> Instant {
     Instant::from_micros_saturating(seconds * SECOND)
 }
 
-fn operator(transform: &str, window_fn: WindowFn, allowed: i64, error_port: Option<Port>) -> Stateful {
+mod versions;
+
+pub(crate) fn operator(transform: &str, window_fn: WindowFn, allowed: i64, error_port: Option<Port>) -> Stateful {
+    going_on(transform, window_fn, allowed, error_port, None)
+}
+
+/// With state that another version has left.
+fn going_on(transform: &str, window_fn: WindowFn, allowed: i64, error_port: Option<Port>, evolved: Option<Arc<Evolved>>) -> Stateful {
     let input: SchemaRef =
         Arc::new(Schema::new(vec![Field::new("user", DataType::Utf8, false), Field::new("number", DataType::Int64, false)]));
     let binding = PLUGIN.bind_stateful(transform, &serde_json::json!({}), &input, &[0], &Limits::default()).unwrap();
@@ -46,11 +53,11 @@ fn operator(transform: &str, window_fn: WindowFn, allowed: i64, error_port: Opti
         state_limit: usize::MAX,
     };
     let refusals = Refusals { transform: "Test".into(), plugin: None, port: error_port };
-    Stateful::new(plan, Arc::new(NodeMetrics::new("Test".into(), "test".into(), vec![])), refusals).unwrap()
+    Stateful::new(plan, evolved, Arc::new(NodeMetrics::new("Test".into(), "test".into(), vec![])), refusals).unwrap()
 }
 
 /// Rows (user, event time in seconds, number).
-fn batch(rows: &[(u8, i64, i64)]) -> Batch {
+pub(crate) fn batch(rows: &[(u8, i64, i64)]) -> Batch {
     let fields = vec![Field::new("user", DataType::Utf8, false), Field::new("number", DataType::Int64, false)];
     let users = StringArray::from_iter_values(rows.iter().map(|(user, _, _)| format!("u{user}")));
     let numbers = Int64Array::from_iter_values(rows.iter().map(|(_, _, number)| *number));

@@ -15,7 +15,7 @@ use super::{Clock, Incoming, Rule, TimedJoinPlan};
 use crate::operator::Out;
 use pelton_core::batch::MAX_ROWS;
 use pelton_core::{Duration, Instant, Window};
-use pelton_state::{CellKey, Cells, ColumnId, Slot, TimerTag, Timers};
+use pelton_state::{CellKey, Cells, Clock as By, ColumnId, Slot, TimerTag};
 
 const LOOK: TimerTag = TimerTag(0);
 
@@ -32,7 +32,6 @@ pub(super) struct AsOf {
     versions: ColumnId,
     /// Rows of both that have led to nothing yet.
     held: ColumnId,
-    timers: Timers,
 }
 
 /// A version of a key.
@@ -56,12 +55,12 @@ impl AsOf {
         let mut cells = Cells::default();
         let (waiting, versions, held) = (cells.declare(Vec::<u8>::new()), cells.declare(Vec::<u8>::new()), cells.declare(0i64));
         let kept = plan.sides[plan.left].kept;
-        AsOf { left: plan.left, tolerance, kept, cells, waiting, versions, held, timers: Timers::default() }
+        AsOf { left: plan.left, tolerance, kept, cells, waiting, versions, held }
     }
 
     fn look_at(&mut self, slot: Slot, at: Instant) {
-        if self.timers.pending(slot, LOOK).is_none_or(|pending| at < pending) {
-            self.timers.set(slot, LOOK, at);
+        if self.cells.pending_timer(By::Event, slot, LOOK).is_none_or(|pending| at < pending) {
+            self.cells.set_timer(By::Event, slot, LOOK, at);
         }
     }
 
@@ -128,7 +127,6 @@ impl AsOf {
 
     fn keep(&mut self, slot: Slot, waiting: Vec<u8>, versions: &[Version], next: Instant) {
         if waiting.is_empty() && versions.is_empty() {
-            self.timers.clear(slot, LOOK);
             self.cells.remove(slot);
             return;
         }
@@ -139,7 +137,7 @@ impl AsOf {
         touched.column::<Vec<u8>>(self.waiting)[slot as usize] = waiting;
         touched.column::<Vec<u8>>(self.versions)[slot as usize] = bytes;
         touched.column::<i64>(self.held)[slot as usize] = held as i64;
-        self.timers.set(slot, LOOK, next);
+        self.cells.set_timer(By::Event, slot, LOOK, next);
     }
 }
 
@@ -167,7 +165,7 @@ impl Rule for AsOf {
 
     fn advance(&mut self, pairs: &Pairs, clock: Clock, out: &mut Out) -> Result<(), String> {
         let mut found = Found::default();
-        while let Some((_, due)) = self.timers.due(clock.watermark) {
+        while let Some((_, due)) = self.cells.due_timers(By::Event, clock.watermark) {
             for (slot, _) in due {
                 self.look(clock, slot, &mut found, out);
                 if found.times.len() >= MAX_ROWS {
@@ -186,6 +184,10 @@ impl Rule for AsOf {
     fn held(&self) -> u64 {
         let held = self.cells.column::<i64>(self.held);
         self.cells.slots().map(|slot| held[slot as usize] as u64).sum()
+    }
+
+    fn visit_cells(&mut self, visit: &mut dyn FnMut(&'static str, &mut Cells)) {
+        visit("cells", &mut self.cells);
     }
 
     fn bytes(&self) -> usize {

@@ -15,7 +15,7 @@ use super::{Clock, Incoming, Rule, TimedJoinPlan};
 use crate::operator::Out;
 use pelton_core::batch::MAX_ROWS;
 use pelton_core::{Duration, Instant, Window, WindowFn};
-use pelton_state::{CellKey, Cells, ColumnId, Holds, Slot, TimerTag, Timers};
+use pelton_state::{CellKey, Cells, Clock as By, ColumnId, HoldsId, Slot, TimerTag};
 
 const ALONE: TimerTag = TimerTag(0);
 const CLOSE: TimerTag = TimerTag(1);
@@ -25,6 +25,8 @@ const SLICES: i64 = 4;
 /// The rule and the rows of both inputs.
 pub(super) struct Interval {
     slices: WindowFn,
+    /// Which of the sides is `left`.
+    left: usize,
     sides: [Side; 2],
 }
 
@@ -40,8 +42,7 @@ struct Side {
     rows: ColumnId,
     /// Rows without a partner so far.
     lonely: ColumnId,
-    timers: Timers,
-    holds: Holds,
+    holds: HoldsId,
 }
 
 impl Interval {
@@ -53,9 +54,9 @@ impl Interval {
             let (back, forth) = if number == plan.left { (before, after) } else { (after, before) };
             let mut cells = Cells::default();
             let (rows, lonely) = (cells.declare(Vec::<u8>::new()), cells.declare(0i64));
-            Side { back, forth, kept: plan.sides[number].kept, cells, rows, lonely, timers: Timers::default(), holds: Holds::default() }
+            Side { back, forth, kept: plan.sides[number].kept, holds: cells.declare_holds(), cells, rows, lonely }
         };
-        Interval { slices: WindowFn::Fixed { size, offset: Duration::ZERO }, sides: [side(0), side(1)] }
+        Interval { slices: WindowFn::Fixed { size, offset: Duration::ZERO }, left: plan.left, sides: [side(0), side(1)] }
     }
 
     /// Pairs a row with those of the other input; whether there was one.
@@ -104,16 +105,16 @@ impl Side {
         if new {
             // The last time of the slice is its end less a microsecond.
             let last = Instant::from_micros_saturating(slice.end.micros() - 1).max(time);
-            self.timers.set(slot, CLOSE, clock.settles(last.saturating_add(self.forth)));
+            self.cells.set_timer(By::Event, slot, CLOSE, clock.settles(last.saturating_add(self.forth)));
         }
         let mut touched = self.cells.touch(&[slot]);
         push(&mut touched.column::<Vec<u8>>(self.rows)[slot as usize], time, led, row);
         touched.column::<i64>(self.lonely)[slot as usize] += i64::from(!led);
         if self.kept && !led {
             let due = clock.settles(time.saturating_add(self.forth));
-            if self.timers.pending(slot, ALONE).is_none_or(|pending| due < pending) {
-                self.timers.set(slot, ALONE, due);
-                self.holds.set(slot, Some(time));
+            if self.cells.pending_timer(By::Event, slot, ALONE).is_none_or(|pending| due < pending) {
+                self.cells.set_timer(By::Event, slot, ALONE, due);
+                self.cells.set_hold(self.holds, slot, Some(time));
             }
         }
     }
@@ -131,10 +132,10 @@ impl Side {
         if self.kept {
             let cell = &self.cells.column::<Vec<u8>>(self.rows)[slot as usize];
             let earliest = each(cell).filter(|kept| !kept.led).map(|kept| kept.time).min();
-            self.holds.set(slot, earliest);
+            self.cells.set_hold(self.holds, slot, earliest);
             match earliest {
-                Some(time) => self.timers.set(slot, ALONE, clock.settles(time.saturating_add(self.forth))),
-                None => self.timers.clear(slot, ALONE),
+                Some(time) => self.cells.set_timer(By::Event, slot, ALONE, clock.settles(time.saturating_add(self.forth))),
+                None => self.cells.clear_timer(By::Event, slot, ALONE),
             }
         }
     }
@@ -154,9 +155,6 @@ impl Side {
 
     fn close(&mut self, slot: Slot, out: &mut Out) {
         out.account.filtered += self.cells.column::<i64>(self.lonely)[slot as usize] as u64;
-        self.timers.clear(slot, ALONE);
-        self.timers.clear(slot, CLOSE);
-        self.holds.set(slot, None);
         self.cells.remove(slot);
     }
 }
@@ -180,7 +178,7 @@ impl Rule for Interval {
         for number in 0..self.sides.len() {
             let side = &mut self.sides[number];
             let (mut stack, mut times) = (Stack::default(), Vec::new());
-            while let Some((_, due)) = side.timers.due(clock.watermark) {
+            while let Some((_, due)) = side.cells.due_timers(By::Event, clock.watermark) {
                 for (slot, tag) in due {
                     match tag {
                         ALONE => side.alone(clock, slot, &mut stack, &mut times, out),
@@ -197,7 +195,7 @@ impl Rule for Interval {
     }
 
     fn hold(&self) -> Option<Instant> {
-        self.sides.iter().filter_map(|side| side.holds.earliest()).min()
+        self.sides.iter().filter_map(|side| side.cells.earliest_hold(side.holds)).min()
     }
 
     fn held(&self) -> u64 {
@@ -206,6 +204,12 @@ impl Rule for Interval {
             side.cells.slots().map(|slot| lonely[slot as usize] as u64).sum::<u64>()
         };
         self.sides.iter().map(lonely).sum()
+    }
+
+    fn visit_cells(&mut self, visit: &mut dyn FnMut(&'static str, &mut Cells)) {
+        for (number, side) in self.sides.iter_mut().enumerate() {
+            visit(if number == self.left { "left" } else { "right" }, &mut side.cells);
+        }
     }
 
     fn bytes(&self) -> usize {

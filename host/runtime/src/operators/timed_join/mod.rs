@@ -16,9 +16,9 @@
 mod as_of;
 mod interval;
 mod pairs;
-mod rows;
+pub(super) mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use self::as_of::AsOf;
 use self::interval::Interval;
@@ -29,6 +29,7 @@ use crate::message::{End, Message};
 use crate::operator::{Operator, Out, Port, Refusals};
 use crate::operators::flatten::align;
 use crate::operators::join::JoinSide;
+use crate::unkeyed;
 use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ use pelton_core::key_decode::KeyDecoder;
 use pelton_core::watermark::Watermark;
 use pelton_core::{Batch, Duration, Instant};
 use pelton_pipeline::graph::TimedRule;
+use pelton_state::Cells;
 use std::sync::Arc;
 
 /// Batches between two looks at how much memory the state takes.
@@ -116,6 +118,8 @@ trait Rule {
     fn hold(&self) -> Option<Instant>;
     /// Rows that have neither led to anything nor been filtered.
     fn held(&self) -> u64;
+    /// Its state, each part by a name that stays.
+    fn visit_cells(&mut self, visit: &mut dyn FnMut(&'static str, &mut Cells));
     /// About how much memory it takes.
     fn bytes(&self) -> usize;
 }
@@ -260,7 +264,25 @@ impl Operator for TimedJoin {
         Ok(())
     }
 
+    async fn tick(&mut self, out: &mut Out) -> Result<(), Failure> {
+        self.output_watermark(false, out);
+        Ok(())
+    }
+
     fn held(&self) -> u64 {
         self.rule.held()
+    }
+
+    fn visit_cells(&mut self, visit: &mut dyn FnMut(&'static str, &mut Cells)) {
+        self.rule.visit_cells(visit);
+    }
+
+    fn unkeyed(&self) -> Vec<(String, Vec<u8>)> {
+        vec![unkeyed::of_watermark(self.clock.watermark)]
+    }
+
+    fn restore(&mut self, unkeyed: &[(String, Vec<u8>)]) -> Result<(), Failure> {
+        self.clock.watermark = unkeyed::earliest_watermark(unkeyed)?;
+        Ok(())
     }
 }

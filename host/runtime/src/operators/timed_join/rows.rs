@@ -14,7 +14,7 @@ const HEADER: usize = 13;
 
 /// One row of a cell.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kept<'a> {
+pub(in crate::operators) struct Kept<'a> {
     /// Where it begins in the cell.
     pub at: usize,
     /// Event time.
@@ -26,7 +26,7 @@ pub(super) struct Kept<'a> {
 }
 
 /// Appends a row.
-pub(super) fn push(cell: &mut Vec<u8>, time: Instant, led: bool, row: &[u8]) {
+pub(in crate::operators) fn push(cell: &mut Vec<u8>, time: Instant, led: bool, row: &[u8]) {
     cell.extend_from_slice(&time.micros().to_le_bytes());
     cell.push(u8::from(led));
     // A row is at most MAX_ROW_BYTES long, so its bytes are far from 4 GiB.
@@ -40,7 +40,7 @@ pub(super) fn mark(cell: &mut [u8], at: usize) {
 }
 
 /// The rows of a cell.
-pub(super) fn each(cell: &[u8]) -> impl Iterator<Item = Kept<'_>> {
+pub(in crate::operators) fn each(cell: &[u8]) -> impl Iterator<Item = Kept<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let here = at;

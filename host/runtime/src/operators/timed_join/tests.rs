@@ -20,14 +20,14 @@ fn schema() -> SchemaRef {
 
 /// What is tested: `kept[0]` is of `left`, which is the input number `left`.
 #[derive(Clone, Copy, Debug)]
-struct Case {
-    rule: TimedRule,
-    kept: [bool; 2],
-    left: usize,
-    allowed: i64,
+pub(crate) struct Case {
+    pub rule: TimedRule,
+    pub kept: [bool; 2],
+    pub left: usize,
+    pub allowed: i64,
 }
 
-fn operator(case: Case) -> TimedJoin {
+pub(crate) fn operator(case: Case) -> TimedJoin {
     let key = || Expression::compile(Language::Generic, "k", &schema()).expect("a column");
     let side = |number: usize| JoinSide {
         keys: vec![key()],
@@ -55,7 +55,7 @@ fn operator(case: Case) -> TimedJoin {
 }
 
 /// Event time, key, number of the row.
-type Row = (i64, Option<i64>, i64);
+pub(crate) type Row = (i64, Option<i64>, i64);
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -64,7 +64,7 @@ enum Event {
     Watermark(i64),
 }
 
-fn batch(rows: &[Row]) -> Batch {
+pub(crate) fn batch(rows: &[Row]) -> Batch {
     let keys: Int64Array = rows.iter().map(|row| row.1).collect();
     let values = Int64Array::from_iter_values(rows.iter().map(|row| row.2));
     let made = RecordBatch::try_new(schema(), vec![Arc::new(keys), Arc::new(values)]).expect("two columns");
