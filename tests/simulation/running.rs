@@ -117,9 +117,10 @@ impl Running {
         self.next.take().unwrap_or(Next::Stay)
     }
 
-    /// Somebody asks for a savepoint.
+    /// Somebody asks for a savepoint, or for a swap.
     pub fn request(&mut self, io: &mut Io<'_>) {
-        self.on(io, Event::Request(7));
+        let patient = self.coordinator.decided() % 2 == 1;
+        self.on(io, if patient { Event::Join(7) } else { Event::Request(7) });
     }
 
     /// A request has been answered.

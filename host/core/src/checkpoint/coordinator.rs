@@ -51,6 +51,9 @@ pub type RequestId = u64;
 /// The shortest and the longest time between two barriers.
 pub const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
+/// Barriers that need not come at once keep this distance, where the interval is not shorter: each holds up the records behind it.
+pub const SPACING: Duration = Duration::from_secs(1);
+
 /// How often barriers go out, and what is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -69,8 +72,10 @@ pub enum Event {
     Tick,
     /// Some input has moved, or a timer of processing time has fired, since the last barrier.
     Moved,
-    /// A savepoint, a swap, a drain, or a transaction that grows old wants a barrier at once.
+    /// A savepoint, a drain, or a transaction that grows old wants a barrier at once.
     Request(RequestId),
+    /// A swap wants a barrier, and costs readers less with one that comes anyway: the next one, [`SPACING`] after the last one at the latest.
+    Join(RequestId),
     /// A task has sealed the epoch at its barrier.
     Sealed { task: TaskId, epoch: Epoch },
     /// A task has ended; its last seal belongs to this epoch.
@@ -209,6 +214,8 @@ pub struct Coordinator {
     moved: bool,
     /// Who waits for a barrier.
     requests: Vec<RequestId>,
+    /// Somebody among them cannot wait for the next one.
+    urgent: bool,
     /// Whose epoch is under way.
     carried: Vec<(Epoch, RequestId)>,
 }
@@ -232,6 +239,7 @@ impl Coordinator {
             last: false,
             moved: false,
             requests: Vec::new(),
+            urgent: false,
             carried: Vec::new(),
             settings,
         }
@@ -256,7 +264,7 @@ impl Coordinator {
         match self.stage {
             Stage::Over => None,
             _ if self.barrier > self.decided => (!self.waiting_for(self.barrier).is_empty()).then_some(self.slow_at),
-            _ => (self.moved && !self.all_ended()).then_some(self.barrier_at + self.settings.interval),
+            _ => self.due_at().filter(|_| !self.all_ended()),
         }
     }
 
@@ -275,7 +283,11 @@ impl Coordinator {
         match event {
             Event::Tick => {}
             Event::Moved => self.moved = true,
-            Event::Request(id) => self.requests.push(id),
+            Event::Request(id) => {
+                self.requests.push(id);
+                self.urgent = true;
+            }
+            Event::Join(id) => self.requests.push(id),
             Event::Sealed { task, epoch } => self.seal(task, epoch, false),
             Event::TaskEnded { task, epoch } => self.seal(task, epoch, true),
             Event::Persisted { epoch, manifest } => {
@@ -373,12 +385,12 @@ impl Coordinator {
         if self.stage == Stage::Over || self.all_ended() {
             return;
         }
-        let due = self.moved && now >= self.barrier_at + self.settings.interval;
-        if self.barrier == self.decided && (due || !self.requests.is_empty()) {
+        if self.barrier == self.decided && self.due_at().is_some_and(|at| now >= at) {
             self.barrier += 1;
             self.barrier_at = now;
             self.slow_at = now + self.settings.slow_after;
             self.moved = false;
+            self.urgent = false;
             let requests = std::mem::take(&mut self.requests);
             self.carried.extend(requests.iter().map(|id| (self.barrier, *id)));
             actions.push(Action::InjectBarrier { epoch: self.barrier, requests });
@@ -388,6 +400,16 @@ impl Coordinator {
                 self.slow_at = now + self.settings.slow_after;
                 actions.push(Action::Slow { epoch: self.barrier, waiting_for });
             }
+        }
+    }
+
+    /// When the next barrier goes out, if the epoch before is decided by then.
+    fn due_at(&self) -> Option<Duration> {
+        let interval = self.settings.interval;
+        match self.urgent {
+            true => Some(self.barrier_at),
+            false if !self.requests.is_empty() => Some(self.barrier_at + interval.min(SPACING)),
+            false => self.moved.then_some(self.barrier_at + interval),
         }
     }
 

@@ -117,7 +117,7 @@ pub struct CheckpointProgress {
     wishes: mpsc::UnboundedSender<Wish>,
 }
 
-/// Somebody wants a barrier now.
+/// Somebody wants a barrier.
 #[derive(Debug)]
 pub struct Wish {
     /// What for.
@@ -239,8 +239,12 @@ impl Driver {
                 },
                 Some(wish) = self.wishes.recv() => {
                     asked += 1;
+                    let event = match wish.what {
+                        Want::Checkpoint | Want::Savepoint(_) => Event::Request(asked),
+                        Want::Swap(_) | Want::Cut(_) => Event::Join(asked),
+                    };
                     self.granted.insert(asked, wish);
-                    Event::Request(asked)
+                    event
                 }
                 () = tokio::time::sleep(wait) => match std::mem::replace(&mut moved, self.moved()) {
                     before if before != moved => Event::Moved,

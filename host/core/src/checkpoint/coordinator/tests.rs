@@ -90,6 +90,26 @@ fn nothing_is_begun_when_nothing_moves_unless_asked() {
 }
 
 #[test]
+fn who_can_wait_rides_on_the_next_barrier() {
+    let with = |interval, event: Event, at| {
+        let settings = Settings { interval: Duration::from_millis(interval), ..coordinator(1).settings };
+        let mut one = Coordinator::new(coordinator(1).life, settings, 1, 1, 0, Duration::ZERO);
+        let before = (one.on(Duration::from_millis(50), event), one.next_tick());
+        assert_eq!(before, (vec![], Some(Duration::from_millis(at))));
+        assert_eq!(one.on(Duration::from_millis(at - 1), Event::Tick), []);
+        let next = Action::InjectBarrier { epoch: 1, requests: vec![7] };
+        assert_eq!(one.on(Duration::from_millis(at), Event::Tick), [next]);
+    };
+    with(200, Event::Join(7), 200);
+    // Where barriers are far apart, it is not waited for the next one.
+    with(60_000, Event::Join(7), 1_000);
+    // Those who cannot wait take the others with them.
+    let mut one = coordinator(1);
+    let both = Action::InjectBarrier { epoch: 1, requests: vec![7, 8] };
+    check(&mut one, 0, &[(Event::Join(7), &[]), (Event::Request(8), &[both])]);
+}
+
+#[test]
 fn the_end_is_an_epoch_without_a_barrier() {
     let mut one = coordinator(2);
     check(
