@@ -28,6 +28,17 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Staged(pub Vec<u8>);
 
+/// A file of the outbox that a manifest names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedFile {
+    /// Its name in the outbox.
+    pub name: String,
+    /// The epoch of its rows.
+    pub epoch: Epoch,
+    /// Its length.
+    pub bytes: u64,
+}
+
 /// Who a pipeline is, for transactional ids, rows that fence, and names of staged files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

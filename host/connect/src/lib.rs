@@ -42,12 +42,12 @@ pub mod sink;
 pub mod source;
 mod write_files;
 
-pub use commit::{CommitTarget, Commits, Committer, DecideError, Decider, Deciding, ExactlyOnce, Identity, Staged};
+pub use commit::{CommitTarget, Commits, Committer, DecideError, Decider, Deciding, ExactlyOnce, Identity, Staged, StagedFile};
 pub use error::ConnectError;
 pub use file::lines::line_of;
 pub use file::matches::{MatchedFile, match_files};
 pub use parquet_write::ParquetFile;
-pub use registry::{catalog, open_commits, open_committer, open_sink, open_source, shows_at_once, sink_shards};
+pub use registry::{catalog, open_commits, open_committer, open_sink, open_source, shows_at_once, sink_shards, staged_files};
 pub use secret::resolve_secrets;
 pub use sink::{Sink, SinkContext, SinkSummary};
 pub use source::{Reader, Source, SourceBatch, SourceContext, SplitEvent};

@@ -1,6 +1,6 @@
 //! The list of connectors, and opening one by its type name.
 
-use crate::commit::{CommitTarget, Commits, Committer, Deciding, Identity};
+use crate::commit::{CommitTarget, Commits, Committer, Deciding, Identity, Staged, StagedFile};
 use crate::error::ConnectError;
 use crate::kafka;
 use crate::postgres;
@@ -124,6 +124,14 @@ pub async fn open_committer(target: CommitTarget, identity: Identity, io: &Handl
 /// files cannot, and lose nothing by it: a file has its name when it is whole, and not before.
 pub fn shows_at_once(kind: &str) -> bool {
     matches!(find(kind).map(|connector| &connector.open), Some(Open::Sink(_, By::Transaction(_) | By::Database)))
+}
+
+/// The files of the outbox that a sink of a kind has still to deliver, by what a shard of it has staged.
+pub fn staged_files(kind: &str, staged: &Staged) -> Result<Vec<StagedFile>, ConnectError> {
+    match find(kind).map(|connector| &connector.open) {
+        Some(Open::Sink(_, By::Database)) => postgres::staged_files(staged),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Shards that the config asks for: `num_shards`, or one.

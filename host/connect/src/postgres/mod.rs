@@ -29,6 +29,7 @@ mod sink;
 mod table;
 
 pub use commits::join as join_commits;
+pub use outbox::staged_files;
 pub use sink::open as open_sink;
 
 use pelton_core::catalog::{ConnectorSpec, Role};

@@ -7,7 +7,7 @@
 
 use super::load::Load;
 use crate::ConnectError;
-use crate::commit::{Identity, Staged};
+use crate::commit::{Identity, Staged, StagedFile};
 use pelton_core::{Epoch, Generation, failpoint};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -55,6 +55,12 @@ pub fn read_staged(staged: &Staged) -> Result<Vec<Outgoing>, ConnectError> {
             "it is damaged, or of another version of pelton: run that version, or begin again from a savepoint",
         )
     })
+}
+
+/// The files of a shard, for whoever keeps them elsewhere too.
+pub fn staged_files(staged: &Staged) -> Result<Vec<StagedFile>, ConnectError> {
+    let file = |file: Outgoing| StagedFile { name: file.file, epoch: file.epoch, bytes: file.bytes };
+    Ok(read_staged(staged)?.into_iter().map(file).collect())
 }
 
 /// What the names of a sink's files begin with.

@@ -1,11 +1,12 @@
 //! What is done when a pipeline has failed whose state nobody keeps: it will never go on, so what its sinks have hidden for that is cleared away.
 
 use super::load::staged_of;
+use super::outbox;
 use super::start::CheckpointOptions;
 use crate::failure::Failure;
 use pelton_connect::{CommitTarget, Identity, open_committer};
 use pelton_pipeline::graph::{Graph, Transform};
-use pelton_state::durable::{self, Checkpoints};
+use pelton_state::durable::{self, Checkpoints, Progress};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,7 +15,7 @@ pub async fn abandon(graph: &Graph, base_dir: PathBuf, options: &CheckpointOptio
     let storage = durable::storage::open(&options.place()).map_err(Failure::store)?;
     let identity = durable::Identity { pipeline: graph.name.clone(), version: env!("CARGO_PKG_VERSION").into() };
     let store = Checkpoints::open(storage, identity).await.map_err(Failure::store)?;
-    let decided = store.progress().await.decided;
+    let Progress { decided, committed, .. } = store.progress().await;
     let stored = store.stored().await.map_err(Failure::store)?;
     let resumed = decided.as_ref().and_then(|decision| stored.decided(decision));
     let identity = Identity {
@@ -23,8 +24,11 @@ pub async fn abandon(graph: &Graph, base_dir: PathBuf, options: &CheckpointOptio
         generation: options.generation.load(Relaxed) + 1,
         again: false,
         interval: std::time::Duration::ZERO,
-        outbox: options.state.join("outbox"),
+        outbox: options.outbox(),
     };
+    if let Some(resumed) = resumed.filter(|resumed| resumed.id.epoch > committed) {
+        outbox::bring_back(&store, &identity.outbox, resumed).await?;
+    }
     for node in &graph.nodes {
         let Transform::Sink { kind, config } = &node.transform else { continue };
         let failed = |error| Failure::Connect { transform: node.name.clone(), error };

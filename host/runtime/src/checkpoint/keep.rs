@@ -2,6 +2,7 @@
 
 use super::contents::{OperatorContents, partition_in_task};
 use super::driver::{Copying, Keep, Kept, NewNode};
+use super::outbox;
 use crate::counts::{COUNTS, METRICS};
 use crate::failure::Failure;
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use pelton_state::durable::{
     StoreError, StoredEpoch,
 };
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -57,6 +59,8 @@ pub struct StoreKeep {
     pub versions: Versions,
     /// What this start was told to drop.
     pub dropped: Vec<String>,
+    /// The outbox, where the store is elsewhere and keeps what is in it, too.
+    pub outbox: Option<PathBuf>,
     /// What changes with the epoch that is persisted next.
     cut: Option<(Armed, Vec<(usize, NewNode)>)>,
     /// One merge of segments at a time.
@@ -77,6 +81,7 @@ impl StoreKeep {
             prepared: Arc::default(),
             versions: Versions::default(),
             dropped: Vec::new(),
+            outbox: None,
             cut: None,
             compaction: None,
             over: Arc::default(),
@@ -170,6 +175,9 @@ impl Keep for StoreKeep {
             self.versions = self.versions.after(armed, epoch, positions(&contents));
         }
         contents.versions = self.versions.clone();
+        if let Some(folder) = &self.outbox {
+            outbox::keep(&self.store, folder, epoch, &mut contents.sinks).await?;
+        }
         let prepared = self.store.write_epoch(epoch, contents, state).await.map_err(Failure::store)?;
         let own = prepared.manifest.segments.iter().filter(|segment| segment.first == epoch);
         let kept = Kept { manifest: prepared.hash, bytes: own.map(|segment| segment.bytes).sum() };

@@ -26,6 +26,7 @@ pub mod figures;
 pub mod inspect;
 pub mod keep;
 pub mod load;
+pub mod outbox;
 pub mod overlay;
 pub mod place;
 pub mod restored;

@@ -3,6 +3,7 @@
 use super::crashes::Crashes;
 use super::keep::{NodeEntry, StoreKeep};
 use super::load::{Ends, Loaded, Reading, load, staged_of};
+use super::outbox;
 use super::restored::RestoredOperator;
 use crate::failure::Failure;
 use pelton_connect::{CommitTarget, Commits, Committer, Decider, Identity, open_commits};
@@ -65,6 +66,11 @@ impl CheckpointOptions {
     /// The folder or URL of the store.
     pub fn place(&self) -> String {
         self.storage.clone().unwrap_or_else(|| self.state.join("checkpoints").display().to_string())
+    }
+
+    /// Where followers keep what they have staged.
+    pub fn outbox(&self) -> PathBuf {
+        self.state.join("outbox")
     }
 }
 
@@ -288,6 +294,9 @@ impl<'a> Recovering<'a> {
     async fn roll_forward(&mut self, decided: &Prepared) -> Result<Answer, Failure> {
         let prepared = self.found.as_ref().and_then(|found| found.of(decided));
         let ends = self.ends.as_mut().expect(FENCED);
+        if let Some(prepared) = prepared {
+            outbox::bring_back(self.store, &ends.identity.outbox, prepared).await?;
+        }
         for (uid, committer) in &mut ends.committers {
             let staged = prepared.map_or_else(Vec::new, |prepared| staged_of(&prepared.manifest, uid));
             let committed = committer.commit(decided.epoch, &staged).await;
@@ -348,6 +357,7 @@ impl<'a> Recovering<'a> {
         let Loaded { restored, anew } = self.loaded;
         let mut keep = StoreKeep::new(self.store.clone(), self.starting.nodes.clone(), name);
         (keep.anew, keep.versions, keep.dropped) = (anew, self.versions, self.options.drop_state.clone());
+        keep.outbox = self.options.storage.as_ref().map(|_| self.options.outbox());
         let decider = decider.unwrap_or_else(|| Box::new(keep.decider()) as Box<dyn Decider>);
         let snapshot = self.snapshot.filter(|_| self.starting.reading == Reading::Later);
         Start { store: self.store.clone(), identity, epoch, restored, snapshot, decider, committers, shared, keep }
@@ -373,7 +383,7 @@ async fn open_ends(
         generation,
         again,
         interval: std::time::Duration::from_micros(starting.interval.micros().unsigned_abs()),
-        outbox: options.state.join("outbox"),
+        outbox: options.outbox(),
     };
     let commits = open_commits(starting.sinks.clone(), identity.clone(), &starting.io).await;
     let Commits { decider, committers, shared } = commits.map_err(|error| Failure::Connect { transform: "sinks".into(), error })?;

@@ -6,7 +6,7 @@
 //! progress/<slot>                                   the owner, what is decided, what is committed (`progress.rs`)
 //! manifests/<epoch>-<generation>                    what an epoch consists of (`manifest.rs`)
 //! segments/<first>-<last>-<generation>-<number>     rows of state (`segment.rs`)
-//! outbox/<epoch>-<generation>-<sink>-<shard>        rows that a sink has still to deliver (`outbox.rs`)
+//! outbox/<epoch>-<generation>-<sink>-<shard>.<piece> rows that a sink has still to deliver (`outbox.rs`)
 //! plugins/…, swaps/…                               components and changes of a running pipeline (`swaps.rs`)
 //! ```
 //!
