@@ -73,9 +73,9 @@ setsid java -Xms64m -Xmx"$heap" $KAFKA_JVM_OPTS -XX:+ExitOnOutOfMemoryError -Dja
   -cp "$lib/*" kafka.Kafka "$data/server.properties" >> "$data/broker.log" 2>&1 < /dev/null &
 pid=$!; echo $pid > "$data/broker.pid"
 # The port opens only once the broker is registered and ready.
-for _ in $(seq 1 1200); do
+for _ in $(seq 1 6000); do
   kill -0 $pid 2>/dev/null || { echo "the broker ended:" >&2; tail -20 "$data/broker.log" >&2; exit 1; }
   if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then echo $pid; exit 0; fi
   sleep 0.05
 done
-echo "no answer in 60 s" >&2; tail -20 "$data/broker.log" >&2; kill -9 $pid; exit 1
+echo "no answer in five minutes" >&2; tail -20 "$data/broker.log" >&2; kill -9 $pid; exit 1

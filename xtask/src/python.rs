@@ -1,6 +1,6 @@
 //! Python environments for programs that tests compare with: each in the cache folder, once.
 
-use crate::step::{cache, must, program};
+use crate::step::{cache, must, must_fetch, program};
 use anyhow::Result;
 use std::process::Command;
 
@@ -18,7 +18,7 @@ pub fn prepare(name: &str, package: &str) -> Result<()> {
         std::fs::remove_dir_all(&folder)?;
     }
     must(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    must(program(folder.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", package]))?;
+    must_fetch(program(folder.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", package]))?;
     std::fs::write(folder.join(COMPLETE), package)?;
     Ok(())
 }

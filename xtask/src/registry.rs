@@ -2,7 +2,7 @@
 //!
 //! It is not installed: the package would start a server at once, into which everybody who reaches the machine may write.
 
-use crate::step::{cache, must, works};
+use crate::step::{cache, must, must_fetch, works};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -39,11 +39,10 @@ fn unpack(folder: &Path) -> Result<()> {
         std::fs::remove_dir_all(folder)?;
     }
     std::fs::create_dir_all(folder)?;
-    let download = || must(Command::new("apt-get").args(["download", "-q", NAME]).current_dir(folder));
-    if download().is_err() {
+    if must(Command::new("apt-get").args(["download", "-q", NAME]).current_dir(folder)).is_err() {
         // A fresh machine has no lists of packages.
-        must(Command::new("apt-get").args(["update", "-q"])).context("run: sudo apt-get update")?;
-        download()?;
+        must_fetch(Command::new("apt-get").args(["update", "-q"])).context("run: sudo apt-get update")?;
+        must_fetch(Command::new("apt-get").args(["download", "-q", NAME]).current_dir(folder))?;
     }
     must(Command::new("sh").args(["-c", "dpkg-deb -x ./*.deb . && rm ./*.deb"]).current_dir(folder))
 }

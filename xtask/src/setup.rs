@@ -1,6 +1,6 @@
 //! Prepares a machine: what can be installed is installed, what cannot is named with the command that does it.
 
-use crate::step::{Steps, must, program, root, works};
+use crate::step::{Steps, must_fetch, program, root, works};
 use crate::{beam, duckdb, guests, registry};
 use anyhow::{Context, Result, bail};
 use std::net::TcpListener;
@@ -89,8 +89,8 @@ fn install_missing(tools: Vec<&Tool>) -> Result<()> {
     if !works(Command::new("sh").args(["-c", "test \"$(id -u)\" = 0"])) {
         bail!("run: sudo {command}");
     }
-    must(Command::new("apt-get").args(["update", "-q"]))?;
-    must(Command::new("sh").args(["-c", &command]).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    must_fetch(Command::new("apt-get").args(["update", "-q"]))?;
+    must_fetch(Command::new("sh").args(["-c", &command]).env("DEBIAN_FRONTEND", "noninteractive"))?;
     match absent.into_iter().find(missing) {
         Some(tool) => bail!("{} is still missing although {} was installed", tool.probe[0], tool.package),
         None => Ok(()),
@@ -122,7 +122,7 @@ fn java_version(text: &str) -> Option<u32> {
 fn prepare_kafka() -> Result<()> {
     // The script starts a broker once; it takes this port and the next.
     let port = (0..50).find_map(|_| pair_of_ports()).context("no two free ports side by side")?;
-    must(program(root().join("xtask/kafka/prepare.sh")).arg(port.to_string()))
+    must_fetch(program(root().join("xtask/kafka/prepare.sh")).arg(port.to_string()))
 }
 
 fn pair_of_ports() -> Option<u16> {

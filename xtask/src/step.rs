@@ -44,6 +44,19 @@ pub fn must(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// The same for what fetches: networks and mirrors fail for a moment.
+#[allow(clippy::disallowed_methods, reason = "it waits by the clock")]
+pub fn must_fetch(command: &mut Command) -> Result<()> {
+    for pause in [5, 30] {
+        match must(command) {
+            Ok(()) => return Ok(()),
+            Err(error) => println!("WARNING: {error:#}; it is tried again in {pause} s"),
+        }
+        std::thread::sleep(std::time::Duration::from_secs(pause));
+    }
+    must(command)
+}
+
 /// Whether a program can be started and ends well; its output is dropped.
 pub fn works(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
