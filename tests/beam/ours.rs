@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Tasks side by side: enough for rows to be divided.
 const PARALLELISM: usize = 2;
 /// A pipeline of a few rows that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Names of the captured windowing.
 const INFO: [(&str, WindowingInfo); 4] = [
     ("captured time", WindowingInfo::Timestamp),

@@ -183,13 +183,13 @@ fn state_that_cannot_be_brought_over_is_known_before_the_cut() {
     }
 }
 
-/// Rows of the pipeline that groups; it takes twenty seconds for them.
+/// Rows of the pipeline that groups; it takes fifty seconds for them.
 const GROUPED: i64 = 5_000;
 
 /// With an aggregate of the plugin: its windows fire when it ends.
 fn grouping(folder: &Path, number: i64) -> String {
     let steps = format!(
-        "    - {{type: GenerateEvents, name: Read, config: {{kind: transactions, count: {GROUPED}, rate: 250, devices: 40}}}}
+        "    - {{type: GenerateEvents, name: Read, config: {{kind: transactions, count: {GROUPED}, rate: 100, devices: 40}}}}
     - {{type: MapToFields, name: Rows, config: {{language: sql, fields: {{user: customer_id, number: '{number}'}}}}}}
     - {{type: Combine, name: Sums, config: {{group_by: user, combine: {{tally: {{value: number, fn: {{type: Tally}}}}}}}}}}"
     );

@@ -27,7 +27,7 @@ fn running(folder: &Path) -> (Life, String) {
     );
     std::fs::write(&file, text).unwrap();
     let mut life = Life::start(&["run", file.to_str().unwrap(), "--state", &state, "--quiet"], &[], &folder.join("log"));
-    wait_for("the pipeline listens", 60, || {
+    wait_for("the pipeline listens", 300, || {
         assert!(life.ended().is_none(), "{}", life.said());
         UnixStream::connect(Path::new(&state).join("control.sock")).ok()
     });
@@ -59,7 +59,7 @@ fn a_wrong_swap_is_told_in_the_words_of_whoever_asked() {
     assert!(right.code == 0 && right.out.contains("swap 1: made"), "{right:?}\n{}", life.said());
     assert!(right.err.contains("the old one goes on meanwhile"), "{right:?}");
     life.signal("TERM");
-    assert!(life.wait(60).success(), "{}", life.said());
+    assert!(life.wait(300).success(), "{}", life.said());
     fails(
         &["plugin", "swap", &state, "Keep", "--config", "{}"],
         2,

@@ -117,7 +117,7 @@ fn running(folder: &Path, transforms: &str, provider: &str) -> (Life, String) {
     let state = state.display().to_string();
     let mut life =
         Life::start(&["run", file.to_str().unwrap(), "--state", &state, "--parallelism", "2", "--quiet"], &[], &folder.join("log"));
-    wait_for("the pipeline listens", 60, || {
+    wait_for("the pipeline listens", 300, || {
         assert!(life.ended().is_none(), "{}", life.said());
         UnixStream::connect(Path::new(&state).join("control.sock")).ok()
     });
@@ -133,7 +133,7 @@ fn swaps_on_save(folder: &Path, dir: &Path) {
     let log = folder.join("dev.log");
     let mut dev = Life::start(&["plugin", "dev", &state, "Double", dir.to_str().unwrap(), "--rollback-at-exit"], &[], &log);
     let mut said = |part: &str| {
-        wait_for(&format!("`{part}`"), 120, || {
+        wait_for(&format!("`{part}`"), 300, || {
             let said = dev.said();
             assert!(dev.ended().is_none(), "{said}");
             said.contains(part).then_some(())
@@ -145,7 +145,7 @@ fn swaps_on_save(folder: &Path, dir: &Path) {
     write_doubling(dir, "row.n * 3");
     said("swap 2: made");
     dev.signal("INT");
-    assert!(dev.wait(60).success(), "{}", dev.said());
+    assert!(dev.wait(300).success(), "{}", dev.said());
     assert!(dev.said().contains("swap 3: made"), "{}", dev.said());
     let said = run(&["plugin", "history", &state, "--output", "json"]);
     let history: Value = serde_json::from_str(said.out.trim()).unwrap();
@@ -174,6 +174,6 @@ fn a_recording_runs_again_with_the_same_rows_and_shows_what_another_version_chan
         let other = run(&["replay", "run", file, "--plugin", &component("counting-next"), "--compare"]);
         assert!(other.code == 1 && other.out.contains("rows differ"), "{name}: {other:?}");
         life.signal("TERM");
-        assert!(life.wait(60).success(), "{}", life.said());
+        assert!(life.wait(300).success(), "{}", life.said());
     }
 }

@@ -192,7 +192,7 @@ fn stopped(arguments: &[&str]) -> serde_json::Value {
     });
     let signalled = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(signalled.success());
-    let status = wait_for("the end after Ctrl-C", 20, || child.try_wait().unwrap());
+    let status = wait_for("the end after Ctrl-C", 120, || child.try_wait().unwrap());
     let mut out = String::new();
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     let err = std::fs::read_to_string(&progress).unwrap();

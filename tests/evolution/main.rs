@@ -167,8 +167,8 @@ providers:
 
 #[test]
 fn state_goes_on_through_versions_and_deaths() {
-    let mut lives = Lives::new(USERS, 60_000, AMOUNT);
-    lives.dies("figures-one", "decide.after:6");
+    let mut lives = Lives::new(USERS, 90_000, AMOUNT);
+    lives.dies("figures-one", "decide.after:9");
 
     // Refused before anything is written, with all that is wrong and what to do.
     let said = lives.refused("figures-four", &[]);
@@ -252,8 +252,8 @@ fn a_fork_that_dies_before_its_first_epoch_begins_with_the_savepoint_again() {
 
 #[test]
 fn accumulators_go_on_through_versions_and_deaths() {
-    let mut lives = Lives::new(USERS, 60_000, AMOUNT);
-    lives.dies("total-one", "decide.after:6");
+    let mut lives = Lives::new(USERS, 90_000, AMOUNT);
+    lives.dies("total-one", "decide.after:9");
     let said = lives.dies("total-two", "evolve.sweep:1");
     assert!(said.contains("Figures#total (by rule)"), "{said}");
     lives.dies("total-two", "decide.after:2");

@@ -10,6 +10,7 @@ use std::process::Command;
 fn on_a_disk(job: &Job, script: &str) -> Option<Said> {
     let begin = "disk() { mkdir -p \"$1/state\" && mount -t tmpfs -o size=$2 none \"$1/state\" || exit 77; }
         mode() { mount -o \"remount,$2\" \"$1/state\" || exit 77; }
+        fast() { sed -i 's/rate: 600,/rate: 6000,/' \"$1/pipeline.yaml\"; }
         run() { \"$PELTON\" run \"$1/pipeline.yaml\" --state \"$1/state\" --quiet --parallelism 2 >/dev/null; echo code=$?; }\n";
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &format!("{begin}{script}"), "sh"]).arg(job.folder.path());
@@ -30,7 +31,7 @@ fn stop(said: &Said) -> Said {
 #[test]
 fn a_state_folder_without_room_stops_the_run_and_loses_nothing() {
     let job = Job::new();
-    let Some(said) = on_a_disk(&job, "disk \"$1\" 48k; run \"$1\"; mode \"$1\" size=64m; run \"$1\"") else { return };
+    let Some(said) = on_a_disk(&job, "disk \"$1\" 40k; run \"$1\"; mode \"$1\" size=64m; run \"$1\"") else { return };
     assert_eq!(said.out, "code=2\ncode=0\n", "{said:?}");
     check_stop(&stop(&said), &["No space left", "state/checkpoints", "free space on that disk and start again"]);
     job.check();
@@ -39,9 +40,10 @@ fn a_state_folder_without_room_stops_the_run_and_loses_nothing() {
 #[test]
 fn a_disk_that_others_fill_up_stops_the_run_and_loses_nothing() {
     let job = Job::new();
+    job.slow();
     let script = "disk \"$1\" 16m
-        run \"$1\" & while ! ls \"$1\"/state/checkpoints/manifests/0*3-* >/dev/null 2>&1; do sleep 0.02; done
-        cat /dev/zero >\"$1/state/others\" 2>/dev/null; wait; rm \"$1/state/others\"; run \"$1\"";
+        run \"$1\" & while kill -0 $! 2>/dev/null && ! ls \"$1\"/state/checkpoints/manifests/0*3-* >/dev/null 2>&1; do sleep 0.02; done
+        cat /dev/zero >\"$1/state/others\" 2>/dev/null; wait; rm \"$1/state/others\"; fast \"$1\"; run \"$1\"";
     let Some(said) = on_a_disk(&job, script) else { return };
     assert_eq!(said.out, "code=2\ncode=0\n", "{said:?}");
     check_stop(&stop(&said), &["No space left", "free space on that disk and start again"]);
@@ -51,8 +53,9 @@ fn a_disk_that_others_fill_up_stops_the_run_and_loses_nothing() {
 #[test]
 fn a_disk_that_may_only_be_read_stops_the_run_before_it_begins() {
     let job = Job::new();
+    job.slow();
     let script = "disk \"$1\" 16m; export PELTON_FAILPOINT=run.decided:4; run \"$1\" 2>/dev/null; unset PELTON_FAILPOINT
-        mode \"$1\" ro; run \"$1\"; mode \"$1\" rw; run \"$1\"";
+        mode \"$1\" ro; run \"$1\"; mode \"$1\" rw; fast \"$1\"; run \"$1\"";
     let Some(said) = on_a_disk(&job, script) else { return };
     assert_eq!(said.out, "code=134\ncode=2\ncode=0\n", "{said:?}");
     check_stop(&stop(&said), &["Read-only file system", "state", "write"]);

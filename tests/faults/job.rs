@@ -9,8 +9,10 @@ use std::sync::OnceLock;
 
 /// Events of a run.
 pub const EVENTS: usize = 6_000;
-/// At full speed a run of so few would be over before anything could happen to it.
+/// Events a second. At full speed a run of so few would be over before anything could happen to it.
 const RATE: u64 = 6_000;
+/// The same for a run that is to die in the middle: on a slow machine, too, several epochs come before the end.
+const SLOW: u64 = 600;
 
 pub struct Job {
     pub folder: tempfile::TempDir,
@@ -67,10 +69,29 @@ options: {{pelton: {{name: purchases, checkpoint: {{interval: 100ms}}}}}}
         self.command(more).output().unwrap().into()
     }
 
-    /// Runs until it dies at a place for the `count`th time.
+    /// From now on events come slowly; they are the same.
+    pub fn slow(&self) {
+        self.pace(RATE, SLOW);
+    }
+
+    /// And no more.
+    pub fn fast(&self) {
+        self.pace(SLOW, RATE);
+    }
+
+    fn pace(&self, from: u64, to: u64) {
+        let file = self.path("pipeline.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(&format!("rate: {from},")));
+        std::fs::write(&file, text.replace(&format!("rate: {from},"), &format!("rate: {to},"))).unwrap();
+    }
+
+    /// Runs, slowly, until it dies at a place for the `count`th time.
     pub fn die_at(&self, failpoint: &str, count: u64) {
+        self.slow();
         let said: Said = self.command(&[]).env("PELTON_FAILPOINT", format!("{failpoint}:{count}")).output().unwrap().into();
         assert!(said.err.contains(&format!("failpoint {failpoint}: the process aborts")), "{said:?}");
+        self.fast();
     }
 
     /// Runs to the end; all of the output must be there then.

@@ -4,7 +4,7 @@ use crate::job::check_stop;
 use pelton_tests::life::{Life, newest_manifest};
 use pelton_tests::pelton::{run, wait_for};
 
-const PATIENCE: u64 = 60;
+const PATIENCE: u64 = 180;
 
 #[test]
 fn a_second_start_is_refused_and_the_first_can_still_be_told_to_stop() {

@@ -65,7 +65,7 @@ fn check(broker: Broker, servers: String, client: Value) {
         let mut reader = source.readers(1).unwrap().remove(0);
         let start = Instant::now();
         while total < ROWS as usize {
-            assert!(start.elapsed() < 2 * PATIENCE, "{total} of {ROWS} rows after {:?}", start.elapsed());
+            assert!(start.elapsed() < 5 * PATIENCE, "{total} of {ROWS} rows after {:?}", start.elapsed());
             let read = next(&mut *reader).await.unwrap().unwrap();
             assert_eq!(read.errors, []);
             for (cell, offset) in crate::support::cells(read.rows.column(0)).iter().zip(read.offsets.iter()) {
@@ -85,7 +85,7 @@ fn check(broker: Broker, servers: String, client: Value) {
             }
         }
         killed.unwrap().await.unwrap();
-        assert_eq!(tokio::time::timeout(PATIENCE, writer).await.unwrap().unwrap().rows, ROWS as u64);
+        assert_eq!(tokio::time::timeout(5 * PATIENCE, writer).await.unwrap().unwrap().rows, ROWS as u64);
         let repeated: Vec<_> = seen.iter().filter(|(_, places)| places.len() > 1).collect();
         assert!(repeated.is_empty(), "{} of {ROWS} rows came twice, such as {:?}", repeated.len(), &repeated[..repeated.len().min(5)]);
         println!("rows={ROWS} killed_at={KILLED_AT} seconds={:.1}", start.elapsed().as_secs_f64());

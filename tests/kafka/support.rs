@@ -19,6 +19,19 @@ use std::time::{Duration, Instant};
 /// No condition takes longer on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Brokers mark a transaction in its partitions some time after they have said that it is committed: reads until it is as expected, or for too long.
+pub fn comes_to<T: PartialEq + std::fmt::Debug>(expected: &T, mut read: impl FnMut() -> T) {
+    let begun = Instant::now();
+    loop {
+        let found = read();
+        if found == *expected || begun.elapsed() > PATIENCE {
+            assert_eq!(found, *expected);
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// A runtime as the host's: two threads for I/O. Tests block on it.
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()

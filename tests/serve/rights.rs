@@ -241,7 +241,7 @@ fn without_a_host_the_commands_say_so() {
     let data = host.data();
     let second = run(&["serve", "--data", data.to_str().unwrap(), "--socket", socket.to_str().unwrap()]);
     assert!(second.code == 2 && second.err.contains("another host"), "{second:?}");
-    wait_for("the first goes on", 10, || (host.socket().get("/healthz").status == 200).then_some(()));
+    wait_for("the first goes on", 60, || (host.socket().get("/healthz").status == 200).then_some(()));
 }
 
 #[test]

@@ -4,15 +4,16 @@ use crate::versions::versioned;
 use pelton_tests::pelton::wait_for;
 use pelton_tests::serve::{Host, PATIENCE, rows};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Rows of the pipeline.
-const COUNT: usize = 20_000;
+/// Rows that the pipeline could have: more than come while a test lasts.
+const COUNT: usize = 1_000_000;
 
-/// The pipeline whose rows carry a version, for as long as a test takes.
+/// The pipeline whose rows carry a version.
 fn deployed(host: &Host) -> (String, std::path::PathBuf) {
     let out = host.path("marked");
-    let text = versioned(&out, 1).replace("count: 6000", &format!("count: {COUNT}"));
+    let text = versioned(&out, 1).replace("count: 6000", &format!("count: {COUNT}")).replace("rate: 250", "rate: 1000");
     let file = host.file("marked.yaml", &text);
     host.well(&["deploy", &file]);
     host.wait_for_epoch("marked");
@@ -29,9 +30,16 @@ fn swap(host: &Host, version: u64) -> Value {
     serde_json::from_str(said.trim()).unwrap()
 }
 
-/// Each row is there once, with the version that the cuts say; `versions` are those of the file and then of each swap.
+/// Drains it: each row is there once, with the version that the cuts say; `versions` are those of the file and then of each swap.
 fn check(host: &Host, out: &Path, versions: &[u64]) {
+    host.well(&["drain", "marked"]);
     host.wait_for("marked", "ended");
+    let rows: Vec<Value> = rows(out).iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+    // The generator numbers its rows, without gaps.
+    let number = |row: &Value| row["transaction_id"].as_str().unwrap()[1..].parse::<usize>().unwrap();
+    let numbers: BTreeSet<usize> = rows.iter().map(number).collect();
+    let ends = [numbers.first(), numbers.last()].map(|end| *end.unwrap());
+    assert_eq!((numbers.len(), ends[1] - ends[0] + 1), (rows.len(), rows.len()), "each row is there once");
     let swaps = host.socket().get("/v1/pipelines/marked/swaps").json();
     let swaps = swaps.as_array().unwrap();
     assert_eq!(swaps.len() + 1, versions.len(), "{swaps:?}");
@@ -43,11 +51,9 @@ fn check(host: &Host, out: &Path, versions: &[u64]) {
     let mut expected: Vec<(u64, usize)> = Vec::new();
     for (number, version) in versions.iter().enumerate() {
         let from = if number == 0 { 0 } else { cuts[number - 1] };
-        let to = cuts.get(number).copied().unwrap_or(COUNT as u64);
+        let to = cuts.get(number).copied().unwrap_or(rows.len() as u64);
         expected.push((*version, (to - from) as usize));
     }
-    let rows: Vec<Value> = rows(out).iter().map(|row| serde_json::from_str(row).unwrap()).collect();
-    assert_eq!(rows.len(), COUNT);
     for version in versions {
         let wanted: usize = expected.iter().filter(|(one, _)| one == version).map(|(_, rows)| rows).sum();
         let found = rows.iter().filter(|row| row["version"] == *version).count();
@@ -113,17 +119,18 @@ fn a_swap_that_a_crash_cuts_off_is_made_and_its_version_is_known() {
 fn candidates_are_promoted_or_taken_back_and_the_audit_log_says_so() {
     let host = Host::start(&[]);
     let (_, out) = deployed(&host);
-    let looked = ["--seconds", "1", "--rows", "50", "--slower", "1000", "--output", "json"];
+    // Of the clock only the length of a canary's look counts here.
+    let looked = ["--rows", "50", "--slower", "1000000", "--output", "json"];
     let candidate = |way: &[&str], version: u64| {
         let config = config(version);
         let said = host.cli(&[&["plugin", way[0], "marked", "Mark", "--config", &config], &way[1..], &looked].concat());
         (said.code, serde_json::from_str::<Value>(said.out.trim()).unwrap_or_else(|_| panic!("{said:?}")))
     };
-    let (code, told) = candidate(&["shadow", "--differing", "0.5"], 2);
+    let (code, told) = candidate(&["shadow", "--differing", "0.5", "--seconds", "60"], 2);
     assert_eq!(code, 1, "{told}");
     assert!(told["rolled_back"].as_str().unwrap().contains("differ") && told["version"] == 1, "{told}");
     // A row of this pipeline has no key: its place says on which side it is.
-    let (code, told) = candidate(&["canary", "--percent", "30,60", "--promote"], 3);
+    let (code, told) = candidate(&["canary", "--percent", "30,60", "--promote", "--seconds", "2"], 3);
     assert_eq!((code, &told["promoted"]["number"], &told["version"]), (0, &json!(1), &json!(2)), "{told}");
     assert_eq!(host.status("marked")["version"], 2);
     assert_eq!(swap(&host, 4)["number"], 2);

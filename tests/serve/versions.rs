@@ -11,7 +11,7 @@ pub fn versioned(out: &std::path::Path, version: u64) -> String {
         "pipeline:
   type: chain
   transforms:
-    - {{type: GenerateEvents, name: Read, config: {{kind: transactions, seed: 3, count: 6000, rate: 1000}}}}
+    - {{type: GenerateEvents, name: Read, config: {{kind: transactions, seed: 3, count: 6000, rate: 250}}}}
     - {{type: MapToFields, name: Mark, config: {{language: sql, append: true, fields: {{version: '{version}'}}}}}}
     - {{type: WriteToJson, name: Write, config: {{path: {}}}}}
 options:
@@ -154,7 +154,7 @@ fn plugins_are_sent_once_and_pinned() {
         "pipeline:
   type: chain
   transforms:
-    - {{type: GenerateEvents, name: Read, config: {{kind: web_access, count: 3000, rate: 600}}}}
+    - {{type: GenerateEvents, name: Read, config: {{kind: web_access, count: 3000, rate: 200}}}}
     - {{type: ParseLog, name: Parse}}
     - {{type: WriteToJson, name: Write, config: {{path: {}}}}}
 providers:

@@ -13,11 +13,12 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a call to the broker may take on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running broker. Ended when dropped.
 pub struct Broker {
@@ -118,6 +119,10 @@ impl Broker {
             command.arg(format!("advertised.listeners={advertised}"));
             command.arg(format!("listener.security.protocol.map={protocols}"));
         }
+        // Only after a crash somebody waits for the end of a session; until then a starved broker is not to be given up by itself.
+        if !self.folder.path().join("server.properties").exists() {
+            command.arg("broker.session.timeout.ms=30000");
+        }
         run(&mut command);
     }
 
@@ -153,6 +158,13 @@ impl Broker {
         let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
         let results = block_on(self.admin().delete_topics(&[name], &options)).expect("the broker answers");
         results.into_iter().next().expect("one topic").unwrap_or_else(|(name, error)| panic!("cannot delete topic {name}: {error}"));
+        // What brokers know of topics lags behind what the controller has answered.
+        let admin = self.admin();
+        let gone = || {
+            let found = admin.inner().fetch_metadata(Some(name), PATIENCE).ok()?;
+            found.topics().iter().all(|topic| topic.error().is_some() || topic.partitions().is_empty()).then_some(())
+        };
+        wait_for(&format!("topic {name} is gone"), PATIENCE.as_secs(), gone);
     }
 
     /// Adds partitions to a topic, up to this number.
@@ -257,10 +269,16 @@ pub fn foreign_certificate() -> (tempfile::TempDir, PathBuf) {
     (folder, certificate)
 }
 
-/// Ports that were free a moment ago.
+/// Ports that were free a moment ago, below those that the kernel gives to outgoing connections and to whoever wants any port.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    std::array::from_fn(|index| listeners[index].local_addr().expect("a bound port").port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    std::array::from_fn(|_| loop {
+        let port = 10_000 + (first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    })
 }
 
 fn script(name: &str) -> PathBuf {

@@ -38,9 +38,9 @@ impl Answer {
 }
 
 impl Place {
-    /// Connects. Nothing is waited for longer than a minute.
+    /// Connects. Nothing is waited for longer than five minutes: compilations come after all else.
     pub fn connect(&self) -> Box<dyn Connection> {
-        let patience = Some(Duration::from_secs(60));
+        let patience = Some(Duration::from_secs(300));
         match self {
             Place::Socket(path) => {
                 let stream = UnixStream::connect(path).expect("the socket answers");

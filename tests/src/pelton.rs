@@ -89,7 +89,8 @@ fn note_crashes(said: &str) {
     let Some(log) = std::env::var_os("PELTON_TEST_CRASHES_LOG") else { return };
     for line in said.lines().filter(|line| line.starts_with("crashes: ")) {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log);
-        file.and_then(|mut file| writeln!(file, "{line}")).expect("the log of crashes can be written");
+        // In one piece: several tests write.
+        file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())).expect("the log of crashes can be written");
     }
 }
 

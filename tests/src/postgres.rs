@@ -17,7 +17,7 @@ pub const USER: &str = "tester";
 /// Password of [`USER`].
 pub const PASSWORD: &str = "sesame-10";
 /// How long a server may take to start on a loaded machine.
-const PATIENCE: u64 = 60;
+const PATIENCE: u64 = 180;
 
 /// A running server. Ended when dropped.
 pub struct Server {

@@ -1,5 +1,6 @@
 //! A real server of an OCI registry, Debian's `docker-registry`: own folder, own port, ended by its pid.
 
+use crate::broker::free_ports;
 use crate::pelton::{cache, wait_for};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +15,7 @@ pub const LOGIN: &str = "dGVzdGVyOnNlc2FtZQ==";
 /// The password as htpasswd keeps it.
 const HASHED: &str = "$2b$04$y14DO43U.cO/SuNlj3EG9ensxEfAsiYU6YT.9ypra8RryLeX4UKmW";
 /// How long a server may take to start on a loaded machine.
-const PATIENCE: u64 = 60;
+const PATIENCE: u64 = 180;
 
 /// Who comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl Server {
     /// A new server that holds nothing.
     pub fn start(door: Door) -> Server {
         let folder = tempfile::Builder::new().prefix("pelton-registry-").tempdir().expect("a folder for the server");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let [port] = free_ports();
         let dir = folder.path().display();
         let mut settings = format!(
             "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {dir}/data}}}}\nhttp:\n  addr: 127.0.0.1:{port}\n"

@@ -41,11 +41,13 @@ impl Host {
         let log = self.path("host.log");
         let life = Life::start(&arguments, &[environment, &[("PELTON_LOG", "info")]].concat(), &log);
         let life = self.life.insert(life);
+        let listens = self.arguments.iter().any(|argument| argument == "--listen");
         let port = wait_for("the host listens", PATIENCE, || {
             assert!(life.ended().is_none(), "{}", life.said());
             let said = life.said();
             let tcp = said.lines().find_map(|line| line.strip_prefix("listening at http").and_then(|rest| rest.rsplit_once(':')));
-            (said.contains("pelton.sock\n") || said.contains(".sock\n")).then(|| tcp.and_then(|(_, port)| port.parse().ok()))
+            let port = tcp.and_then(|(_, port)| port.parse().ok());
+            (said.contains(".sock\n") && (port.is_some() || !listens)).then_some(port)
         });
         self.port = port;
         wait_for("the host is ready", PATIENCE, || (self.socket().get("/readyz").status == 200).then_some(()));

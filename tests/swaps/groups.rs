@@ -147,7 +147,7 @@ options:
   pelton:
     name: groups
     checkpoint: {{interval: 500ms}}
-    watermark: {{delay: {DELAY}ms}}
+    watermark: {{delay: {DELAY}ms, idle_timeout: 1h}}
 ",
             servers = self.servers,
             plugin = component(PLUGINS[0]).display(),
@@ -254,7 +254,7 @@ options:
         let watermark = last.map(|record| record.id).min().unwrap() - DELAY;
         let fires = |stretch: i64| (stretch + 1) * STRETCH <= watermark;
         let due = expected.keys().filter(|(_, stretch)| fires(*stretch)).count();
-        let rows = wait_for("all windows that are over have fired", PATIENCE, || {
+        let rows = wait_for("all windows that are over have fired", 5 * PATIENCE, || {
             assert!(life.ended().is_none(), "the last life ended by itself\n{}", life.said());
             let rows = read_committed(&self.servers, OUTPUT, PARTITIONS);
             (rows.len() >= due).then_some(rows)

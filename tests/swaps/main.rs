@@ -43,7 +43,7 @@ const MEMORY_FROM: u64 = 200;
 const MEMORY_SWAPS: u64 = 500;
 const MEMORY_GROWTH: f64 = 0.05;
 /// Records that were sent and may not have been processed.
-const ON_THE_WAY: i64 = 5_000;
+const ON_THE_WAY: i64 = 15_000;
 /// Between two checkpoints.
 const INTERVAL: &str = "500ms";
 /// In a life that dies at a step: the first barrier is then that of the swap.
@@ -300,7 +300,7 @@ options:
         let state = self.state().display().to_string();
         let way = if number % 3 == 2 { "shadow" } else { "canary" };
         let mut arguments =
-            vec!["plugin", way, &state, "Count", &file, "--seconds", "1", "--rows", "50", "--slower", "1000", "--output", "json"];
+            vec!["plugin", way, &state, "Count", &file, "--seconds", "3", "--rows", "50", "--slower", "1000000", "--output", "json"];
         match number % 3 {
             0 => arguments.extend(["--percent", "20,60", "--promote"]),
             1 => arguments.extend(["--percent", "30"]),
@@ -378,7 +378,7 @@ options:
 
     /// Until all records are through; what is wrong with what came of them.
     fn finish(&mut self, records: &[feed::Record]) -> Vec<String> {
-        let rows = wait_for("all records are through", PATIENCE, || {
+        let rows = wait_for("all records are through", 5 * PATIENCE, || {
             let life = self.life.as_mut().unwrap();
             assert!(life.ended().is_none(), "the last life ended by itself\n{}", life.said());
             let rows = read_committed(&self.servers, "output", feed::PARTITIONS);

@@ -153,7 +153,7 @@ fn bodies_and_time_are_bounded() {
     let small = HttpGrant {
         response_bytes: 1_000,
         request_bytes: 0,
-        deadline: pelton_core::Duration::from_micros(300_000),
+        deadline: pelton_core::Duration::from_micros(3_000_000),
         ..grant(&format!("GET,POST {}", at("")))
     };
     let small = std::slice::from_ref(&small);
