@@ -273,10 +273,12 @@ pub fn foreign_certificate() -> (tempfile::TempDir, PathBuf) {
 pub fn free_ports<const N: usize>() -> [u16; N] {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let first = std::process::id().wrapping_mul(97);
-    std::array::from_fn(|_| loop {
-        let port = 10_000 + (first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+    std::array::from_fn(|_| {
+        loop {
+            let port = 10_000 + (first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000) as u16;
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return port;
+            }
         }
     })
 }

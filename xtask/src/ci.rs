@@ -32,7 +32,10 @@ fn check_advisories() -> Result<()> {
         return Ok(());
     }
     // Whatever else it says, only this is about our dependencies.
-    if ["error[vulnerability]", "error[unsound]", "error[unmaintained]", "error[yanked]", "error[notice]"].iter().any(|label| text.contains(label)) {
+    if ["error[vulnerability]", "error[unsound]", "error[unmaintained]", "error[yanked]", "error[notice]"]
+        .iter()
+        .any(|label| text.contains(label))
+    {
         bail!("cargo-deny found advisories");
     }
     println!("WARNING: advisories were NOT checked: their database cannot be fetched from here");

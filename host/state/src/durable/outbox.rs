@@ -12,7 +12,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 impl Checkpoints {
     /// Keeps a piece of what a shard of a sink has to deliver of an epoch. The entry belongs into the epoch's manifest.
-    pub async fn write_outbox(&self, epoch: Epoch, sink: &str, (shard, piece): (u32, u32), bytes: Bytes) -> Result<OutboxEntry, StoreError> {
+    pub async fn write_outbox(
+        &self,
+        epoch: Epoch,
+        sink: &str,
+        (shard, piece): (u32, u32),
+        bytes: Bytes,
+    ) -> Result<OutboxEntry, StoreError> {
         failpoint::hit("outbox.before");
         let generation = self.current().generation;
         // A uid may hold what a file name may not.
