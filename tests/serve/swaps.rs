@@ -1,7 +1,7 @@
 //! Swaps of what a host runs: each is a version of the pipeline, survives the host, and stands in the audit log.
 
 use crate::versions::versioned;
-use pelton_tests::pelton::wait_for;
+use pelton_tests::pelton::{root, wait_for};
 use pelton_tests::serve::{Host, PATIENCE, rows};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -30,6 +30,16 @@ fn swap(host: &Host, version: u64) -> Value {
     serde_json::from_str(said.trim()).unwrap()
 }
 
+/// Rows that were read before each swap.
+fn cuts(host: &Host, pipeline: &str) -> Vec<u64> {
+    let swaps = host.socket().get(&format!("/v1/pipelines/{pipeline}/swaps")).json();
+    let cut = |swap: &Value| {
+        let position: Value = serde_json::from_str(swap["positions"]["Read"]["generated:0:Read"].as_str().unwrap()).unwrap();
+        position["sent"].as_u64().unwrap()
+    };
+    swaps.as_array().unwrap().iter().map(cut).collect()
+}
+
 /// Drains it: each row is there once, with the version that the cuts say; `versions` are those of the file and then of each swap.
 fn check(host: &Host, out: &Path, versions: &[u64]) {
     host.well(&["drain", "marked"]);
@@ -40,14 +50,8 @@ fn check(host: &Host, out: &Path, versions: &[u64]) {
     let numbers: BTreeSet<usize> = rows.iter().map(number).collect();
     let ends = [numbers.first(), numbers.last()].map(|end| *end.unwrap());
     assert_eq!((numbers.len(), ends[1] - ends[0] + 1), (rows.len(), rows.len()), "each row is there once");
-    let swaps = host.socket().get("/v1/pipelines/marked/swaps").json();
-    let swaps = swaps.as_array().unwrap();
-    assert_eq!(swaps.len() + 1, versions.len(), "{swaps:?}");
-    let cut = |swap: &Value| {
-        let position: Value = serde_json::from_str(swap["positions"]["Read"]["generated:0:Read"].as_str().unwrap()).unwrap();
-        position["sent"].as_u64().unwrap()
-    };
-    let cuts: Vec<u64> = swaps.iter().map(cut).collect();
+    let cuts = cuts(host, "marked");
+    assert_eq!(cuts.len() + 1, versions.len(), "{cuts:?}");
     let mut expected: Vec<(u64, usize)> = Vec::new();
     for (number, version) in versions.iter().enumerate() {
         let from = if number == 0 { 0 } else { cuts[number - 1] };
@@ -152,4 +156,58 @@ fn candidates_are_promoted_or_taken_back_and_the_audit_log_says_so() {
     host.well(&["stop", "marked"]);
     let rows: Vec<Value> = rows(&out).iter().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert!(!rows.is_empty() && rows.iter().all(|row| row["version"] != 2), "a shadow is not seen");
+}
+
+/// A plugin's aggregate becomes another version by a swap, by a deployment and by the way back; its accumulator goes through all of them.
+#[test]
+fn aggregates_are_swapped_deployed_and_taken_back() {
+    let mut host = Host::start(&[]);
+    let out = host.path("sums");
+    let component = |name: &str| root().join(format!("tests/.cache/components/{name}.wasm")).display().to_string();
+    let text = |plugin: &str, config: &str| {
+        format!(
+            "pipeline:
+  type: chain
+  transforms:
+    - {{type: GenerateEvents, name: Read, config: {{kind: transactions, interval: 1ms, rate: 1000}}}}
+    - {{type: MapToFields, name: One, config: {{language: sql, fields: {{all: \"'all'\", number: 'CAST(1 AS BIGINT)'}}}}}}
+    - {{type: Combine, name: Sums, windowing: {{type: fixed, size: 864000s}}, config: {{group_by: all, combine: {{tally: {{value: number, fn: {{type: Tally{config}}}}}, n: count}}}}}}
+    - {{type: WriteToJson, name: Write, config: {{path: '{}'}}}}
+providers: [{{type: wasm, config: {{plugin: '{}'}}, transforms: {{Tally: tally}}}}]
+options: {{pelton: {{name: sums, parallelism: 1, checkpoint: {{interval: 200ms}}}}}}
+",
+            out.display(),
+            component(plugin)
+        )
+    };
+    host.well(&["deploy", &host.file("sums.yaml", &text("counting", ""))]);
+    host.wait_for_epoch("sums");
+    let since = host.status("sums")["since"].clone();
+    host.well(&["plugin", "swap", "sums", "Sums.tally", &component("counting-next")]);
+    host.well(&["plugin", "swap", "sums", "Sums", "--config", r#"{"plus": 100}"#]);
+    let back = host.well(&["plugin", "rollback", "sums", "Sums.tally"]);
+    assert!(back.contains("swap 3: made"), "{back}");
+    // A file that says something else wins over what was swapped on top of the one before.
+    host.well(&["deploy", &host.file("sums.yaml", &text("counting-next", ", config: {plus: 7}"))]);
+    assert_eq!(host.status("sums")["since"], since, "all of it without a start");
+    host.kill();
+    host.up();
+    host.wait_for("sums", "running");
+    host.wait_for_epoch("sums");
+    host.well(&["drain", "sums"]);
+    host.wait_for("sums", "ended");
+    let rows: Vec<Value> = rows(&out).iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    // Of each stretch between two cuts: the version of the plugin, and what it adds to each value.
+    let cuts = cuts(&host, "sums");
+    let all = row["n"].as_u64().unwrap();
+    let ends: Vec<u64> = cuts.iter().copied().chain([all]).collect();
+    let (mut tally, mut from) = ([0; 3], 0);
+    for ((version, plus), to) in [(1, 0), (2, 0), (2, 100), (2, 0), (2, 7)].into_iter().zip(ends) {
+        tally[0] += (to - from) * (1 + plus);
+        tally[version] += to - from;
+        from = to;
+    }
+    println!("rows={all} cuts={cuts:?} tally={}", row["tally"]);
+    assert_eq!((cuts.len(), row["tally"].as_str().unwrap()), (4, &*format!("{} {} {} 0", tally[0], tally[1], tally[2])));
 }

@@ -488,7 +488,7 @@ impl Transactions {
         match self.check_fence() {
             Err(error) => error,
             Ok(()) => ConnectError::external(format!(
-                "the Kafka brokers at {} have ended a transaction of pipeline {}: it was open for longer than its `transaction.timeout.ms` of {}, or a client that is not Pelton's has begun with its transactional id",
+                "the Kafka brokers at {} have ended a transaction of pipeline {}: it was open for longer than its `transaction.timeout.ms` of {} (ten times `checkpoint.interval`, a minute at least: with a longer interval a barrier may take longer), or a client that is not Pelton's has begun with its transactional id",
                 self.plan.servers,
                 self.plan.identity.pipeline,
                 self.plan.settings.get("transaction.timeout.ms").unwrap_or_default()
