@@ -492,6 +492,7 @@ impl Host {
     pub async fn resume(&self, name: &str) -> Result<(), Refusal> {
         let hosted = self.pipeline(name)?;
         let _change = one_change(&hosted)?;
+        hosted.gone_if_failed().await;
         if hosted.is_alive() {
             return Ok(());
         }

@@ -246,6 +246,18 @@ impl Hosted {
         }
     }
 
+    /// Waits for the end of one that has failed: its threads go when they have let go of what they had.
+    pub async fn gone_if_failed(&self) {
+        let over = {
+            let inner = self.inner();
+            inner.running.as_ref().filter(|_| inner.life.phase == Phase::Failed).map(|running| running.over.clone())
+        };
+        if let Some(mut over) = over {
+            // Whoever still finds it alive says so.
+            let _ = tokio::time::timeout(STOP_PATIENCE, over.wait_for(|over| *over)).await;
+        }
+    }
+
     /// What can be asked of it while it runs.
     pub fn orders(&self) -> Option<Arc<Orders>> {
         self.inner().running.as_ref().map(|running| running.orders.clone())
