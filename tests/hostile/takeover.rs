@@ -105,7 +105,7 @@ pub fn run(only: Option<&str>, all: bool, show: bool, oracle: &[String]) -> Seen
     let rows = json_rows(&stage.host.path("neighbour"));
     stage.rows += rows.len();
     stage.wrong.extend(neighbour::wrong(&rows, oracle));
-    let busy = (load() / std::thread::available_parallelism().map_or(1, usize::from) as f64).max(2.0);
+    let busy = (load() / std::thread::available_parallelism().map_or(1, usize::from) as f64).max(1.0);
     if slowest > STANDSTILL.mul_f64(busy) {
         stage.wrong.push(format!("the neighbour stood still for {} ms at a load of {:.1}", slowest.as_millis(), load()));
     }
