@@ -31,11 +31,10 @@ fn check_advisories() -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    // Whatever else it says, only this is about our dependencies.
-    if ["error[vulnerability]", "error[unsound]", "error[unmaintained]", "error[yanked]", "error[notice]"]
-        .iter()
-        .any(|label| text.contains(label))
-    {
+    let unreachable = text.contains("failed to fetch advisory database")
+        || text.contains("unable to fetch")
+        || text.contains("failed to load advisory database");
+    if !unreachable {
         bail!("cargo-deny found advisories");
     }
     println!("WARNING: advisories were NOT checked: their database cannot be fetched from here");
