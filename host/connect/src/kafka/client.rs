@@ -424,19 +424,19 @@ pub fn offsets(client: &Client<Context>, topic: &str, partition: i32) -> Result<
 }
 
 /// A moment of the machine's monotonic clock; the connector owns its time-outs.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, reason = "time-outs are by the clock")]
 pub fn deadline(after: Duration) -> std::time::Instant {
     std::time::Instant::now() + after
 }
 
 /// The time until then.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, reason = "time-outs are by the clock")]
 pub fn until(deadline: std::time::Instant) -> Duration {
     deadline.saturating_duration_since(std::time::Instant::now())
 }
 
 /// Whether the moment has come.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, reason = "time-outs are by the clock")]
 pub fn passed(deadline: std::time::Instant) -> bool {
     std::time::Instant::now() >= deadline
 }
